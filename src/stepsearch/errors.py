@@ -1,0 +1,36 @@
+"""Everything that StepSearch raises on purpose.
+
+    StepSearchError
+      ConfigError       a setting is unknown, of the wrong type, or impossible with another
+      DataError         a file is missing, malformed or empty
+      SearchError       a search engine cannot be built, or failed for good
+      ModelError        a model, tokenizer or checkpoint cannot be used
+      TrainingError     training cannot go on (non-finite loss, nothing to train on)
+
+The message of each is one line for a person: what is wrong, where (file, line or key), and how to mend it. The
+command line prints it and exits with code 2.
+"""
+
+
+class StepSearchError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class ConfigError(StepSearchError):
+    """A setting is unknown, of the wrong type, or impossible together with another."""
+
+
+class DataError(StepSearchError):
+    """A data file is missing, malformed or empty."""
+
+
+class SearchError(StepSearchError):
+    """A search engine cannot be built, or failed for good."""
+
+
+class ModelError(StepSearchError):
+    """A model, tokenizer or checkpoint cannot be used."""
+
+
+class TrainingError(StepSearchError):
+    """Training cannot go on."""

@@ -1,0 +1,142 @@
+"""The tag grammar of an episode: prompts, what a turn means, and what the environment writes.
+
+    prompt -> <think>..</think><search>query</search> -> <information>documents</information> -> ...
+           -> <think>..</think><answer>answer</answer>
+
+This is the only place where tags exist. Text from outside (documents) passes `neutralise` before it stands in a prompt.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepsearch.types import FormatError
+
+THINK, SEARCH, INFORMATION, ANSWER = "think", "search", "information", "answer"
+TAG_NAMES = (THINK, SEARCH, INFORMATION, ANSWER)
+
+
+def opening(name: str) -> str:
+    """Return the opening tag of that name."""
+    return f"<{name}>"
+
+
+def closing(name: str) -> str:
+    """Return the closing tag of that name."""
+    return f"</{name}>"
+
+
+TAGS = tuple(tag for name in TAG_NAMES for tag in (opening(name), closing(name)))
+STOP_TAGS = (closing(SEARCH), closing(ANSWER))
+
+INFORMATION_PREFIX = f"\n{opening(INFORMATION)}"
+INFORMATION_SUFFIX = f"{closing(INFORMATION)}\n"
+NO_RESULTS = "No documents were found."
+SEARCH_FAILED = "The search failed."
+CORRECTION = (
+    f"\nThat was no valid action. Search with {opening(SEARCH)}query{closing(SEARCH)} "
+    f"or answer with {opening(ANSWER)}answer{closing(ANSWER)}.\n"
+)
+NO_SEARCH_LEFT = f"No search is left. Answer with {opening(ANSWER)}answer{closing(ANSWER)}.\n"
+
+PROMPTS = {
+    "question": "Question: {question}\n",
+    "instructions": (
+        "Answer the question by searching for what you do not know. First reason between <think> and </think>. When "
+        "you lack a fact, write one search query between <search> and </search>; the documents found come back between "
+        "<information> and </information>. Reason again after each result and search as often as you need. When you "
+        "know the answer, write it, and nothing more, between <answer> and </answer>, for example "
+        "<answer>Beijing</answer>.\nQuestion: {question}\n"
+    ),
+}
+
+_ANY_TAG = re.compile(rf"<(\s*/?\s*(?:{'|'.join(TAG_NAMES)})\s*)>", re.IGNORECASE)
+_SPACES = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The turn asks for documents."""
+
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The turn answers; `trailing` is what the last token carried past the closing tag."""
+
+    text: str
+    trailing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAction:
+    """The turn does neither; `reason` is for the log."""
+
+    reason: str
+
+
+Action = Search | Answer | NoAction
+
+
+def parse_turn(text: str) -> Action:
+    """Return the action of one sampled turn: what its first closed `search` or `answer` tag holds.
+
+    The content runs from the nearest matching opening tag before it, is stripped and has its white space folded. A
+    content that is empty, or holds a tag, is no action.
+    """
+    ends = [(text.find(tag), tag) for tag in STOP_TAGS if tag in text]
+    if not ends:
+        return NoAction("no closed search or answer")
+    end, tag = min(ends)
+    name = tag[2:-1]
+    start = text.rfind(opening(name), 0, end)
+    if start < 0:
+        return NoAction(f"{tag} without {opening(name)}")
+    content = text[start + len(opening(name)) : end]
+    if _ANY_TAG.search(content):
+        return NoAction(f"a tag inside {opening(name)}")
+    content = _SPACES.sub(" ", content).strip()
+    if not content:
+        return NoAction(f"empty {opening(name)}")
+    return Search(content) if name == SEARCH else Answer(content, text[end + len(tag) :])
+
+
+def render_turn(thought: str, action: Search | Answer) -> str:
+    """Return the text of a turn; `parse_turn` gives the action back."""
+    name, content = (SEARCH, action.query) if isinstance(action, Search) else (ANSWER, action.text)
+    thinking = f"{opening(THINK)}{thought}{closing(THINK)}" if thought else ""
+    trailing = action.trailing if isinstance(action, Answer) else ""
+    return f"{thinking}{opening(name)}{content}{closing(name)}{trailing}"
+
+
+def format_error(sampled_turns: Sequence[str], searches: int) -> FormatError | None:
+    """Return the first thing wrong with an episode's format, None if it is right (ALGORITHM: format).
+
+    Args:
+        sampled_turns: the text the policy sampled, turn by turn, without what the environment wrote.
+        searches: how many well-formed searches were issued, failed ones included.
+    """
+    last = parse_turn(sampled_turns[-1]) if sampled_turns else NoAction("nothing sampled")
+    if not isinstance(last, Answer):
+        return FormatError.NO_ANSWER
+    if last.trailing.strip():
+        return FormatError.TEXT_AFTER_ANSWER
+    if sum(turn.count(opening(ANSWER)) for turn in sampled_turns) != 1:
+        return FormatError.SEVERAL_ANSWERS
+    return FormatError.NO_SEARCH if searches == 0 else None
+
+
+def neutralise(text: str) -> str:
+    """Return `text` with every tag of the grammar in square brackets, so that a document cannot act."""
+    return _ANY_TAG.sub(r"[\1]", text)
+
+
+def passage_heading(rank: int, title: str) -> str:
+    """Return what stands before the body of the passage at `rank` (from 1)."""
+    return f"Doc {rank} (Title: {neutralise(title)}) " if title else f"Doc {rank} "
+
+
+def render_prompt(style: str, question: str) -> str:
+    """Return the prompt text of a question in a style of `PROMPTS`."""
+    return PROMPTS[style].format(question=neutralise(question))

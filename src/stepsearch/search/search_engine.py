@@ -1,0 +1,41 @@
+"""The one contract that every search engine fulfils."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from stepsearch.errors import SearchError
+from stepsearch.types import Passage
+
+
+class SearchEngine(ABC):
+    """Finds passages for a query. A subclass must write `search`; the rest has defaults.
+
+    Example:
+        class CustomSearchEngine(SearchEngine):
+            def search(self, query: str, top_k: int = 3) -> list[str]:
+                return my_index.lookup(query)[:top_k]
+    """
+
+    @abstractmethod
+    def search(self, query: str, top_k: int = 3) -> Sequence[str | Passage]:
+        """Return at most `top_k` results, best first, as texts or passages."""
+
+    def search_batch(self, queries: Sequence[str], top_k: int = 3) -> list[list[Passage]]:
+        """Return the passages of each query, in the order of `queries`. This is what a rollout calls."""
+        return [as_passages(self.search(query, top_k), top_k) for query in queries]
+
+    def add_documents(self, documents: Sequence[str]) -> None:
+        """Add documents to the index, where the engine has one.
+
+        Raises:
+            SearchError: the engine has no index of its own.
+        """
+        raise SearchError(f"{type(self).__name__} has no index to add documents to")
+
+    def close(self) -> None:  # noqa: B027 - a hook that most engines do not need
+        """Release what the engine holds. Safe to call twice."""
+
+
+def as_passages(results: Sequence[str | Passage], top_k: int) -> list[Passage]:
+    """Return `results` as passages, cut to `top_k`; a text becomes a passage whose id is its content hash."""
+    return [result if isinstance(result, Passage) else Passage.from_text(result) for result in results[:top_k]]
