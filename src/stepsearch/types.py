@@ -129,10 +129,7 @@ class Trajectory:
         """Return the trajectory that `to_json` wrote."""
         fields = dict(record)
         fields["question"] = question_from_json(fields["question"])
-        fields["steps"] = tuple(
-            SearchStep(**{**step, "passages": tuple(Passage(**passage) for passage in step["passages"])})
-            for step in fields["steps"]
-        )
+        fields["steps"] = tuple(_step_from_json(step) for step in fields["steps"])
         for name in ("prompt_ids", "response_ids", "response_mask", "rollout_logprobs"):
             fields[name] = tuple(fields[name])
         fields["format_error"] = None if fields["format_error"] is None else FormatError(fields["format_error"])
@@ -144,11 +141,21 @@ def question_from_json(record: Mapping[str, Any]) -> Question:
     """Return the question whose fields `dataclasses.asdict` wrote."""
     fields = dict(record)
     fields["answers"] = tuple(fields["answers"])
-    fields["sub_questions"] = tuple(
-        SubQuestion(**{**sub, "search_queries": tuple(sub["search_queries"])}) for sub in fields["sub_questions"]
-    )
+    fields["sub_questions"] = tuple(_sub_question_from_json(sub) for sub in fields["sub_questions"])
     fields["golden_passages"] = tuple(Passage(**passage) for passage in fields["golden_passages"])
     return Question(**fields)
+
+
+def _sub_question_from_json(record: Mapping[str, Any]) -> SubQuestion:
+    fields = dict(record)
+    fields["search_queries"] = tuple(fields["search_queries"])
+    return SubQuestion(**fields)
+
+
+def _step_from_json(record: Mapping[str, Any]) -> SearchStep:
+    fields = dict(record)
+    fields["passages"] = tuple(Passage(**passage) for passage in fields["passages"])
+    return SearchStep(**fields)
 
 
 @dataclass(frozen=True, slots=True)
