@@ -1,0 +1,47 @@
+# `make` lists the targets. PYTHON chooses the interpreter (3.11 or newer) of the virtual environment that is made.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check format bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "StepSearch needs Python 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.core: requirements.txt pyproject.toml | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent (minutes, no download of models)
+	$(BIN)/stepsearch quickstart
+
+test: $(VENV)/.dev ## Set up, then run all tests
+	$(BIN)/python -m pytest tests
+
+check: $(VENV)/.dev ## Formatting, lint, layers and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: $(VENV)/.dev ## Format and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## Run the benchmarks (docs/benchmarks.md says what each measures)
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
