@@ -24,146 +24,172 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """Which policy, and how it is addressed."""
 
-    name: str = Field("Qwen/Qwen2.5-3B", description="Hub name or folder of a causal LM, or tiny: the embedded one.")
-    max_length: int = Field(2048, ge=32, description="Tokens an episode may have, prompt included.")
-    dtype: Literal["float32", "bfloat16", "auto"] = Field("float32", description="Weights' type when loaded.")
-    prompt: Literal["auto", "question", "instructions", "chat"] = Field(
-        "auto", description="Prompt style; auto: as the model was trained, else chat where it has a template."
+    name: str = Field(
+        default="Qwen/Qwen2.5-3B", description="Hub name or folder of a causal LM, or tiny: the embedded one."
     )
-    attention: str = Field("sdpa", description="transformers' attention implementation for training.")
+    max_length: int = Field(default=2048, ge=32, description="Tokens an episode may have, prompt included.")
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(default="float32", description="Weights' type when loaded.")
+    prompt: Literal["auto", "question", "instructions", "chat"] = Field(
+        default="auto", description="Prompt style; auto: as the model was trained, else chat where it has a template."
+    )
+    attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
 
 
 class SearchSettings(Section):
     """Which engine answers queries, and what happens when it does not."""
 
-    engine_type: str = Field("wiki", description="Key of stepsearch.search.ENGINES.")
-    top_k: int = Field(3, ge=1, description="Documents per query.")
-    knowledge_base: str | None = Field(None, description="Folder of a knowledge base; default: beside the data file.")
-    timeout_seconds: float = Field(30.0, gt=0, description="A batch of queries that takes longer is retried.")
-    retries: int = Field(2, ge=0, description="Further tries before a search is marked failed.")
-    backoff_seconds: float = Field(0.5, ge=0, description="Pause before the first retry; doubles each time.")
+    engine_type: str = Field(default="wiki", description="Key of stepsearch.search.ENGINES.")
+    top_k: int = Field(default=3, ge=1, description="Documents per query.")
+    knowledge_base: str | None = Field(
+        default=None, description="Folder of a knowledge base; default: beside the data file."
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="A batch of queries that takes longer is retried.")
+    retries: int = Field(default=2, ge=0, description="Further tries before a search is marked failed.")
+    backoff_seconds: float = Field(default=0.5, ge=0, description="Pause before the first retry; doubles each time.")
 
 
 class RolloutSettings(Section):
     """How episodes are sampled."""
 
-    temperature: float = Field(1.0, ge=0, description="Sampling temperature; 0 is greedy (evaluation only).")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; training refuses less than 1.")
-    top_k: int = Field(0, ge=0, description="Sample among the k best tokens; 0 is off, and training refuses more.")
-    max_turn_tokens: int = Field(256, ge=1, description="Token budget of one sampled turn.")
-    max_observation_tokens: int = Field(512, ge=8, description="Token budget of one search result, tags included.")
-    max_passage_tokens: int = Field(160, ge=1, description="Token budget of one document inside it.")
-    max_corrections: int = Field(2, ge=0, description="Turns without a valid action that are answered by a correction.")
-    slots: int = Field(64, ge=1, description="Episodes sampled at the same time.")
+    temperature: float = Field(default=1.0, ge=0, description="Sampling temperature; 0 is greedy (evaluation only).")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus mass; training refuses less than 1.")
+    top_k: int = Field(
+        default=0, ge=0, description="Sample among the k best tokens; 0 is off, and training refuses more."
+    )
+    max_turn_tokens: int = Field(default=256, ge=1, description="Token budget of one sampled turn.")
+    max_observation_tokens: int = Field(
+        default=512, ge=8, description="Token budget of one search result, tags included."
+    )
+    max_passage_tokens: int = Field(default=160, ge=1, description="Token budget of one document inside it.")
+    max_corrections: int = Field(
+        default=2, ge=0, description="Turns without a valid action that are answered by a correction."
+    )
+    slots: int = Field(default=64, ge=1, description="Episodes sampled at the same time.")
     search_window: int = Field(
-        4, ge=0, description="Engine steps that generation goes on before a search's result is waited for."
+        default=4, ge=0, description="Engine steps that generation goes on before a search's result is waited for."
     )
 
 
 class RewardSettings(Section):
     """The terms of the reward (docs/algorithm.md)."""
 
-    recipe: Literal["paper", "official"] = Field("paper", description="Semantics: the paper's or the released code's.")
-    gamma_key: float = Field(0.1, ge=0, description="Weight of the search-key reward.")
-    redundancy_threshold: float = Field(
-        0.8, gt=0, description="TF-IDF cosine from which a document repeats an earlier one; 1 or more: identity alone."
+    recipe: Literal["paper", "official"] = Field(
+        default="paper", description="Semantics: the paper's or the released code's."
     )
-    max_search_steps: int = Field(5, ge=1, description="Searches allowed per episode.")
-    step_scale: float = Field(1.0, ge=0, description="Weight of step rewards; 0 (and gamma_key 0) is outcome-only PPO.")
-    answer: bool = Field(True, description="Reward the answer's F1.")
-    search_key: bool = Field(True, description="Reward queries that match the reference queries.")
-    information_gain: bool = Field(True, description="Reward new information about the golden documents.")
-    redundancy_penalty: bool = Field(True, description="Penalise documents retrieved before.")
-    stop_words: Literal["none", "english"] = Field("none", description="Words left out of the TF-IDF.")
+    gamma_key: float = Field(default=0.1, ge=0, description="Weight of the search-key reward.")
+    redundancy_threshold: float = Field(
+        default=0.8,
+        gt=0,
+        description="TF-IDF cosine from which a document repeats an earlier one; 1 or more: identity alone.",
+    )
+    max_search_steps: int = Field(default=5, ge=1, description="Searches allowed per episode.")
+    step_scale: float = Field(
+        default=1.0, ge=0, description="Weight of step rewards; 0 (and gamma_key 0) is outcome-only PPO."
+    )
+    answer: bool = Field(default=True, description="Reward the answer's F1.")
+    search_key: bool = Field(default=True, description="Reward queries that match the reference queries.")
+    information_gain: bool = Field(default=True, description="Reward new information about the golden documents.")
+    redundancy_penalty: bool = Field(default=True, description="Penalise documents retrieved before.")
+    stop_words: Literal["none", "english"] = Field(default="none", description="Words left out of the TF-IDF.")
 
 
 class TrainingSettings(Section):
     """StePPO's update."""
 
-    batch_size: int = Field(32, ge=1, description="Questions per rollout.")
-    rollouts_per_question: int = Field(1, ge=1, description="Episodes per question.")
-    minibatch_size: int | None = Field(None, ge=1, description="Episodes per optimiser step; default: the whole batch.")
-    microbatch_tokens: int = Field(8192, ge=1, description="Tokens, padding included, per forward pass.")
-    update_epochs: int = Field(1, ge=1, description="Passes over each rollout's batch.")
-    num_epochs: int = Field(10, ge=1, description="Passes over the training questions.")
-    max_steps: int | None = Field(None, ge=0, description="Stop after so many steps, whatever num_epochs says.")
-    learning_rate: float = Field(7e-7, gt=0, description="Policy's peak learning rate.")
-    critic_learning_rate: float = Field(7e-6, gt=0, description="Critic's peak learning rate.")
-    warmup_ratio: float = Field(0.285, ge=0, le=1, description="Share of all steps with a rising policy rate.")
-    critic_warmup_ratio: float = Field(0.015, ge=0, le=1, description="Share of all steps with a rising critic rate.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    clip_range: float = Field(0.2, gt=0, description="PPO's clip of the ratio.")
-    value_clip_range: float = Field(0.5, gt=0, description="Clip of the value's change.")
-    value_coef: float = Field(1.0, ge=0, description="Weight of the value loss; with a critic of its own, its scale.")
-    entropy_coef: float = Field(0.0, description="Weight of the entropy bonus.")
-    gamma: float = Field(1.0, ge=0, le=1, description="Discount per sampled token.")
-    gae_lambda: float = Field(1.0, ge=0, le=1, description="GAE's lambda over sampled tokens.")
-    kl_mode: Literal["reward", "loss", "none"] = Field("reward", description="Where KL to the reference counts.")
-    kl_coef: float = Field(1e-3, ge=0, description="Weight of the KL to the reference.")
-    critic: Literal["separate", "shared"] = Field(
-        "separate", description="A network of its own, or a head on the policy's."
+    batch_size: int = Field(default=32, ge=1, description="Questions per rollout.")
+    rollouts_per_question: int = Field(default=1, ge=1, description="Episodes per question.")
+    minibatch_size: int | None = Field(
+        default=None, ge=1, description="Episodes per optimiser step; default: the whole batch."
     )
-    value_warmup_steps: int = Field(0, ge=0, description="First steps that train the critic alone.")
-    value_warmup_epochs: int = Field(1, ge=1, description="Passes over each batch during the value warm-up.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations to save memory.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="accelerate's mixed precision.")
-    threads: int | None = Field(None, ge=1, description="CPU threads for torch; default: torch's own choice.")
+    microbatch_tokens: int = Field(default=8192, ge=1, description="Tokens, padding included, per forward pass.")
+    update_epochs: int = Field(default=1, ge=1, description="Passes over each rollout's batch.")
+    num_epochs: int = Field(default=10, ge=1, description="Passes over the training questions.")
+    max_steps: int | None = Field(default=None, ge=0, description="Stop after so many steps, whatever num_epochs says.")
+    learning_rate: float = Field(default=7e-7, gt=0, description="Policy's peak learning rate.")
+    critic_learning_rate: float = Field(default=7e-6, gt=0, description="Critic's peak learning rate.")
+    warmup_ratio: float = Field(default=0.285, ge=0, le=1, description="Share of all steps with a rising policy rate.")
+    critic_warmup_ratio: float = Field(
+        default=0.015, ge=0, le=1, description="Share of all steps with a rising critic rate."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    clip_range: float = Field(default=0.2, gt=0, description="PPO's clip of the ratio.")
+    value_clip_range: float = Field(default=0.5, gt=0, description="Clip of the value's change.")
+    value_coef: float = Field(
+        default=1.0, ge=0, description="Weight of the value loss; with a critic of its own, its scale."
+    )
+    entropy_coef: float = Field(default=0.0, description="Weight of the entropy bonus.")
+    gamma: float = Field(default=1.0, ge=0, le=1, description="Discount per sampled token.")
+    gae_lambda: float = Field(default=1.0, ge=0, le=1, description="GAE's lambda over sampled tokens.")
+    kl_mode: Literal["reward", "loss", "none"] = Field(
+        default="reward", description="Where KL to the reference counts."
+    )
+    kl_coef: float = Field(default=1e-3, ge=0, description="Weight of the KL to the reference.")
+    critic: Literal["separate", "shared"] = Field(
+        default="separate", description="A network of its own, or a head on the policy's."
+    )
+    value_warmup_steps: int = Field(default=0, ge=0, description="First steps that train the critic alone.")
+    value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations to save memory.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="accelerate's mixed precision.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
 
 
 class WarmStartPhase(Section):
     """One stretch of supervised warm start."""
 
-    kind: Literal["reading", "demonstrations"] = Field(..., description="Reading drills, or whole scripted episodes.")
-    updates: int = Field(..., ge=1, description="Optimiser steps.")
-    tokens: int = Field(4096, ge=64, description="Tokens per update.")
-    max_hops: int | None = Field(None, ge=1, description="Demonstrate only the first so many hops.")
-    stop_early: tuple[float, ...] = Field((), description="Chance to answer too early after hop 1, 2, ….")
-    repeat_query: float = Field(0.0, ge=0, le=1, description="Chance to issue a query again.")
-    vague_query: float = Field(0.0, ge=0, le=1, description="Chance to ask without naming the entity first.")
+    kind: Literal["reading", "demonstrations"] = Field(description="Reading drills, or whole scripted episodes.")
+    updates: int = Field(ge=1, description="Optimiser steps.")
+    tokens: int = Field(default=4096, ge=64, description="Tokens per update.")
+    max_hops: int | None = Field(default=None, ge=1, description="Demonstrate only the first so many hops.")
+    stop_early: tuple[float, ...] = Field(default=(), description="Chance to answer too early after hop 1, 2, ….")
+    repeat_query: float = Field(default=0.0, ge=0, le=1, description="Chance to issue a query again.")
+    vague_query: float = Field(default=0.0, ge=0, le=1, description="Chance to ask without naming the entity first.")
 
 
 class WarmStartSettings(Section):
     """Supervised start on scripted, imperfect demonstrations. Only the tiny policy needs it."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's rate for embeddings, norms and biases.")
-    matrix_learning_rate: float = Field(0.02, gt=0, description="Muon's rate for hidden matrices.")
-    warmup_updates: int = Field(30, ge=0, description="Updates with a rising rate.")
-    phases: tuple[WarmStartPhase, ...] = Field((), description="The curriculum, in order; empty: no warm start.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's rate for embeddings, norms and biases.")
+    matrix_learning_rate: float = Field(default=0.02, gt=0, description="Muon's rate for hidden matrices.")
+    warmup_updates: int = Field(default=30, ge=0, description="Updates with a rising rate.")
+    phases: tuple[WarmStartPhase, ...] = Field(
+        default=(), description="The curriculum, in order; empty: no warm start."
+    )
 
 
 class EvaluationSettings(Section):
     """Evaluation during training and after."""
 
-    every_steps: int = Field(20, ge=1, description="Training steps between dev evaluations.")
-    dev_questions: int = Field(256, ge=1, description="First so many dev questions are used during training.")
-    batch_size: int = Field(128, ge=1, description="Episodes handed to the engine at once.")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
+    every_steps: int = Field(default=20, ge=1, description="Training steps between dev evaluations.")
+    dev_questions: int = Field(default=256, ge=1, description="First so many dev questions are used during training.")
+    batch_size: int = Field(default=128, ge=1, description="Episodes handed to the engine at once.")
+    temperature: float = Field(default=0.0, ge=0, description="0 is greedy.")
 
 
 class LoggingSettings(Section):
     """What is written while a run goes on."""
 
-    tensorboard: bool = Field(True, description="Write TensorBoard events under logs/tensorboard.")
-    trajectories_every: int = Field(10, ge=1, description="Steps between samples of whole trajectories.")
-    trajectories: int = Field(4, ge=0, description="How many of them.")
-    checkpoint_every: int = Field(20, ge=1, description="Steps between checkpoints for --resume.")
-    keep_checkpoints: int = Field(2, ge=1, description="Older ones are deleted.")
+    tensorboard: bool = Field(default=True, description="Write TensorBoard events under logs/tensorboard.")
+    trajectories_every: int = Field(default=10, ge=1, description="Steps between samples of whole trajectories.")
+    trajectories: int = Field(default=4, ge=0, description="How many of them.")
+    checkpoint_every: int = Field(default=20, ge=1, description="Steps between checkpoints for --resume.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Older ones are deleted.")
 
 
 class WorldSettings(Section):
     """The generated multi-hop world of the quickstart."""
 
-    train_questions: int = Field(3000, ge=1, description="Questions about train entities.")
-    dev_questions: int = Field(300, ge=1, description="Questions about entities no training question names.")
-    scale: float = Field(1.0, gt=0, description="Size of the world: 1 has about 3,000 passages.")
-    hops: tuple[int, ...] = Field((2, 3, 4), description="Hop counts, in equal shares.")
+    train_questions: int = Field(default=3000, ge=1, description="Questions about train entities.")
+    dev_questions: int = Field(default=300, ge=1, description="Questions about entities no training question names.")
+    scale: float = Field(default=1.0, gt=0, description="Size of the world: 1 has about 3,000 passages.")
+    hops: tuple[int, ...] = Field(default=(2, 3, 4), description="Hop counts, in equal shares.")
 
 
 class Config(Section):
     """All settings."""
 
-    seed: int = Field(0, ge=0, description="Seeds data order, initialisation and sampling.")
+    seed: int = Field(default=0, ge=0, description="Seeds data order, initialisation and sampling.")
     model: ModelSettings = ModelSettings()
     search: SearchSettings = SearchSettings()
     rollout: RolloutSettings = RolloutSettings()
@@ -225,9 +251,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override '{override}' is not of the form section.key=value")
     *sections, name = key.strip().split(".")
     for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
+        branch: Any = tree.setdefault(section, {})
+        if not isinstance(branch, dict):
             raise ConfigError(f"override '{override}': {section} is not a section")
+        tree = branch
     try:
         tree[name] = yaml.safe_load(text)
     except yaml.YAMLError:
