@@ -1,0 +1,138 @@
+"""Every flag of every command, on one page. Light on imports, so that `--help` answers at once."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich_argparse import RichHelpFormatter
+
+DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
+_OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `stepsearch`; the parsed namespace names its command in `command`."""
+    parser = argparse.ArgumentParser(
+        prog="stepsearch",
+        description="Train language models to search, with a reward for every search step (StePPO).",
+        formatter_class=RichHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    _quickstart(_command(commands, "quickstart", "Run the whole pipeline on the embedded default, on a laptop."))
+    _prepare_data(_command(commands, "prepare-data", "Turn MuSiQue's files into training data and a knowledge base."))
+    _train(_command(commands, "train", "Train a policy with StePPO."))
+    _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed flags, with the `section.key=value` tokens in `overrides` (a seed flag is one of them).
+
+    Raises:
+        SystemExit: with code 2 for wrong flags, 0 after `--help`.
+    """
+    parser = build_parser()
+    flags, overrides = split_overrides(argv, _options_with_a_value(parser))
+    args = parser.parse_args(flags)
+    if getattr(args, "seed", None) is not None:
+        overrides.append(f"seed={args.seed}")
+    if overrides and not hasattr(args, "seed"):
+        parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
+    args.overrides = overrides
+    return args
+
+
+def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Return the flags and the override tokens: those with `=` that are neither an option nor an option's value."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for previous, token in zip(["", *argv], argv, strict=False):
+        is_override = "=" in token and not token.startswith("-") and previous not in options_with_a_value
+        (overrides if is_override else flags).append(token)
+    return flags, overrides
+
+
+def _options_with_a_value(parser: argparse.ArgumentParser) -> frozenset[str]:
+    """Return the option strings, of all commands, that take exactly one value."""
+    names: set[str] = set()
+    for action in parser._actions:  # argparse offers no public list of its actions
+        if isinstance(action, argparse._SubParsersAction):
+            for command in set(action.choices.values()):
+                names |= _options_with_a_value(command)
+        elif action.nargs is None:
+            names.update(action.option_strings)
+    return frozenset(names)
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=None if name == "prepare-data" else _OVERRIDES,
+        formatter_class=RichHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="Settings as YAML; every key has a default.")
+    parser.add_argument("--seed", type=int, metavar="N", help="Seeds data order, initialisation and sampling.")
+
+
+def _quickstart(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="The run.")
+    parser.add_argument("--resume", action="store_true", help="Go on with an interrupted run.")
+    _settings(parser)
+
+
+def _prepare_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--raw-musique-dir", type=Path, required=True, metavar="DIR", help="MuSiQue's published files.")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Where the prepared data goes.")
+    parser.add_argument("--max-train-samples", type=_positive, metavar="N", help="Keep the first N training questions.")
+    parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--musique-path", type=Path, required=True, metavar="FILE", help="Training questions.")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
+    parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
+    parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
+    _settings(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model, or any causal LM.")
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
+    parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
+    parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
+    parser.add_argument("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
+    _settings(parser)
+
+
+def _inference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model.")
+    parser.add_argument("--mode", choices=("interactive", "single"), default="interactive", help="A session, or one.")
+    parser.add_argument("--question", metavar="TEXT", help="What to ask in single mode.")
+    parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not where training did.")
+    _settings(parser)
+
+
+def _names() -> str:
+    return f"Any of: {', '.join(DATASETS)}."
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

@@ -1,0 +1,33 @@
+"""The program `stepsearch`: find the command, run it, and turn what goes wrong into one line and an exit code."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from stepsearch.cli.arguments import parse
+from stepsearch.errors import StepSearchError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 2 for a mistake of the user's, 130 when interrupted.
+
+    Anything else that goes wrong is a bug and keeps its traceback.
+    """
+    args = parse(sys.argv[1:] if argv is None else argv)
+    # Imported here, not above: a command brings torch, and --help should not wait for it.
+    try:
+        command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")
+        command.run(args)
+    except StepSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted; continue with --resume" if "resume" in args else "\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
