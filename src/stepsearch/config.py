@@ -3,14 +3,15 @@
 Functions elsewhere receive the values they use, never the whole tree.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stepsearch.errors import ConfigError
 
@@ -134,6 +135,12 @@ class TrainingSettings(Section):
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="accelerate's mixed precision.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _unquoted_no(cls, value: object) -> object:
+        """A YAML reader takes a bare `no` for False."""
+        return "no" if value is False else value
+
 
 class WarmStartPhase(Section):
     """One stretch of supervised warm start."""
@@ -207,14 +214,21 @@ class Config(Section):
         return self
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> Config:
     """Return the settings of a YAML file (defaults without one) with `section.key=value` overrides applied.
+
+    Args:
+        path: the YAML file.
+        overrides: they win over the file.
+        base: a tree of settings that the file wins over, such as those a model was trained with.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown (the nearest known one is named), a value
             has the wrong type, or settings exclude each other.
     """
-    tree = {} if path is None else _read_yaml(Path(path))
+    tree = _merged(base or {}, {} if path is None else _read_yaml(Path(path)))
     for override in overrides:
         _apply(tree, override)
     try:
@@ -242,6 +256,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"config file {path} must hold a mapping of sections, not a {type(tree).__name__}")
+    return {section: values for section, values in tree.items() if values is not None}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a new tree with the values of both; where both have one, that of `over`."""
+    tree = copy.deepcopy(dict(base))
+    for name, value in over.items():
+        below = tree.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            tree[name] = _merged(below, value)
+        else:
+            tree[name] = value
     return tree
 
 
