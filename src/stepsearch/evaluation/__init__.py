@@ -1,1 +1,1 @@
-
+"""How good a policy is: metrics over finished episodes, baselines beside them, and the report."""

@@ -1,0 +1,61 @@
+"""Run a policy over questions, a batch at a time."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stepsearch.evaluation.metrics import score_answer
+from stepsearch.rollout.runner import RolloutRunner
+from stepsearch.rollout.seeding import episode_seed
+from stepsearch.types import Question, Trajectory
+
+
+def run_questions(
+    runner: RolloutRunner,
+    questions: Sequence[Question],
+    *,
+    seed: int,
+    batch_size: int,
+    advance: Callable[[int], None] | None = None,
+) -> list[Trajectory]:
+    """Return the episode of every question, in order; an episode's noise depends on the seed and its index alone.
+
+    Args:
+        runner: samples the episodes.
+        questions: what to ask.
+        seed: seeds the sampling; of no effect when it is greedy.
+        batch_size: episodes handed to the runner at once.
+        advance: told how many questions a finished batch had.
+    """
+    trajectories: list[Trajectory] = []
+    for start in range(0, len(questions), batch_size):
+        batch = questions[start : start + batch_size]
+        seeds = [episode_seed(seed, index) for index in range(start, start + len(batch))]
+        trajectories += runner.run(batch, seeds)
+        if advance:
+            advance(len(batch))
+    return trajectories
+
+
+def write_predictions(path: Path, trajectories: Sequence[Trajectory]) -> None:
+    """Write one JSON line per episode: id, question, answers, prediction, em, f1 and the whole trajectory."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as lines:
+        for trajectory in trajectories:
+            lines.write(json.dumps(_prediction(trajectory), ensure_ascii=False) + "\n")
+    os.replace(temporary, path)
+
+
+def _prediction(trajectory: Trajectory) -> dict[str, object]:
+    question = trajectory.question
+    em, f1 = score_answer(question, trajectory.answer)
+    return {
+        "id": question.id,
+        "question": question.question,
+        "answers": list(question.answers),
+        "prediction": trajectory.answer,
+        "em": em,
+        "f1": f1,
+        "trajectory": trajectory.to_json(),
+    }
