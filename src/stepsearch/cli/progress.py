@@ -1,0 +1,77 @@
+"""What a long command shows while it works: a bar with the stage and the time left, or plain lines in a log."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_LINE_SECONDS = 10.0
+
+
+class StageProgress:
+    """One bar over several stages of unequal length; `seconds` has what each finished stage took.
+
+    Args:
+        console: where to show; plain lines are printed unless it is a terminal.
+        shares: every stage's name, in order, with its rough share of the time.
+    """
+
+    def __init__(self, console: Console, shares: Mapping[str, float]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._console = console
+        self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
+        self._done = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+
+    @contextmanager
+    def running(self) -> Iterator["StageProgress"]:
+        """Show the bar while the block runs."""
+        with self._bar:
+            yield self
+
+    @contextmanager
+    def stage(self, name: str, total: float = 1.0) -> Iterator[Callable[[float], None]]:
+        """Name the running stage and hand over what its work calls with how much of `total` it has just done."""
+        position = list(self._shares).index(name) + 1
+        label = f"[{position}/{len(self._shares)}] {name}" if len(self._shares) > 1 else name
+        started = last_line = time.perf_counter()
+        done = 0.0
+        self._show(label, 0.0)
+        self._print(label)
+
+        def advance(amount: float = 1.0) -> None:
+            nonlocal done, last_line
+            done += amount
+            self._show(label, self._shares[name] * min(done / total, 1.0))
+            if time.perf_counter() - last_line >= _PLAIN_LINE_SECONDS:
+                last_line = time.perf_counter()
+                self._print(f"{label}: {min(done / total, 1.0):.0%} after {last_line - started:.0f} s")
+
+        yield advance
+        self.seconds[name] = time.perf_counter() - started
+        self._done += self._shares[name]
+        self._show(label, 0.0)
+
+    def skip(self, name: str) -> None:
+        """Count a stage that need not run."""
+        self._done += self._shares[name]
+
+    def _show(self, label: str, within: float) -> None:
+        self._bar.update(self._task, description=label, completed=self._done + within)
+
+    def _print(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False)

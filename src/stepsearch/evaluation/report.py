@@ -1,0 +1,85 @@
+"""Evaluation results for people (tables) and for programs (JSON)."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING, BaselineResult
+from stepsearch.evaluation.metrics import EvaluationMetrics
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file so that it is there as a whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def published_json() -> dict[str, Any]:
+    """Return the published numbers and their setting as plain JSON values."""
+    rows = [
+        {"method": row.method, "model": row.model, "scores": {name: list(pair) for name, pair in row.scores.items()}}
+        for row in PUBLISHED
+    ]
+    return {"setting": PUBLISHED_SETTING, "unit": "percent, [EM, F1]", "results": rows}
+
+
+def figures_table(title: str, columns: Mapping[str, EvaluationMetrics]) -> Table:
+    """Return a table with one column per evaluation and one row per figure."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    rows: dict[str, dict[str, str]] = {}
+    for column, metrics in columns.items():
+        table.add_column(column, justify="right")
+        for label, text in _figures(metrics):
+            rows.setdefault(label, {})[column] = text
+    for label, cells in rows.items():
+        table.add_row(label, *(cells.get(column, "") for column in columns))
+    return table
+
+
+def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
+    low, high = metrics.em_interval
+    yield "questions", str(metrics.count)
+    yield "EM", f"{metrics.em:.3f}"
+    yield "  95 % interval", f"{low:.3f} – {high:.3f}"
+    yield "F1", f"{metrics.f1:.3f}"
+    for hops, em in metrics.em_by_hops.items():
+        yield f"EM, {hops} hops", f"{em:.3f} (of {metrics.count_by_hops[hops]})"
+    yield "searches per question", f"{metrics.searches_per_question:.2f}"
+    if metrics.golden_recall is not None:
+        yield "golden recall", f"{metrics.golden_recall:.3f} (of {metrics.golden_recall_count})"
+    if metrics.redundancy is not None:
+        yield "redundant documents", f"{metrics.redundancy:.3f} (of {metrics.redundancy_count})"
+    if metrics.search.success_rate is not None:
+        yield "searches that found new gold", f"{metrics.search.success_rate:.3f} (of {metrics.search.judged})"
+    if metrics.search.failed:
+        yield "failed searches", str(metrics.search.failed)
+    yield "format rate", f"{metrics.format_rate:.3f}"
+
+
+def baselines_table(
+    metrics: Mapping[str, EvaluationMetrics], baselines: Mapping[str, Mapping[str, BaselineResult]]
+) -> Table:
+    """Return EM / F1 in percent per dataset: this model's search, its baselines here, and the published numbers."""
+    table = Table(title="EM / F1 in percent", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
+    table.add_column("")
+    for name, measured in metrics.items():
+        table.add_column(f"{name} (of {measured.count})", justify="right")
+    table.add_row("this model, searching", *(_percent(measured.em, measured.f1) for measured in metrics.values()))
+    for key, label in (("direct", "without search"), ("single_shot", "one search with the question")):
+        cells = (baselines[name][key] for name in metrics)
+        table.add_row(f"this model, {label}", *(_percent(cell.em, cell.f1) for cell in cells))
+    table.add_section()
+    for row in PUBLISHED:
+        cells = (f"{em:.1f} / {f1:.1f}" for em, f1 in (row.scores[name] for name in metrics))
+        table.add_row(f"{row.method}, {row.model} (published)", *cells)
+    return table
+
+
+def _percent(em: float, f1: float) -> str:
+    return f"{100 * em:.1f} / {100 * f1:.1f}"
