@@ -52,6 +52,7 @@ PROMPTS = {
 
 _ANY_TAG = re.compile(rf"<(\s*/?\s*(?:{'|'.join(TAG_NAMES)})\s*)>", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
+_BLOCK = re.compile(rf"<({'|'.join(TAG_NAMES)})>(.*?)(?:</\1>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,17 @@ def render_turn(thought: str, action: Search | Answer) -> str:
     thinking = f"{opening(THINK)}{thought}{closing(THINK)}" if thought else ""
     trailing = action.trailing if isinstance(action, Answer) else ""
     return f"{thinking}{opening(name)}{content}{closing(name)}{trailing}"
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Return what `text` consists of, for showing it: pairs of a tag's name (empty outside of tags) and its content."""
+    found: list[tuple[str, str]] = []
+    end = 0
+    for match in _BLOCK.finditer(text):
+        found += [("", text[end : match.start()]), (match[1], match[2])]
+        end = match.end()
+    found.append(("", text[end:]))
+    return [(name, content.strip()) for name, content in found if content.strip()]
 
 
 def format_error(sampled_turns: Sequence[str], searches: int) -> FormatError | None:

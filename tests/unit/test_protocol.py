@@ -6,6 +6,7 @@ from stepsearch.protocol import (
     Answer,
     NoAction,
     Search,
+    blocks,
     format_error,
     neutralise,
     parse_turn,
@@ -82,3 +83,14 @@ def test_headings_and_prompts() -> None:
 def test_a_rendered_turn_parses_back() -> None:
     assert render_turn("need X", Search("X")) == "<think>need X</think><search>X</search>"
     assert render_turn("", Answer("Rome")) == "<answer>Rome</answer>"
+
+
+def test_blocks_of_a_turn_for_showing_it() -> None:
+    assert blocks("Well <think>plan\n a</think> <search>X</search>!") == [
+        ("", "Well"),
+        ("think", "plan\n a"),
+        ("search", "X"),
+        ("", "!"),
+    ]
+    assert blocks("<answer>cut off") == [("answer", "cut off")]
+    assert blocks(" ") == []
