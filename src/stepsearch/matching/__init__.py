@@ -1,1 +1,1 @@
-
+"""Comparing texts: answers with answers, documents with documents."""
