@@ -112,7 +112,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
     parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
-    parser.add_argument("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
+    parser.add_argument(
+        "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
+    )
     _settings(parser)
 
 

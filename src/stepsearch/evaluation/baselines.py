@@ -126,9 +126,7 @@ PUBLISHED_SETTING = "published over the full benchmarks: Wiki-18 corpus, E5 retr
 
 
 def _published(method: str, model: str, *scores: tuple[float, float]) -> PublishedResult:
-    return PublishedResult(
-        method, model, dict(zip(("hotpotqa", "2wiki", "musique", "bamboogle"), scores, strict=True))
-    )
+    return PublishedResult(method, model, dict(zip(("hotpotqa", "2wiki", "musique", "bamboogle"), scores, strict=True)))
 
 
 PUBLISHED = (

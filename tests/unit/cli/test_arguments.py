@@ -1,0 +1,81 @@
+"""Flags and overrides, as promised."""
+
+from pathlib import Path
+
+import pytest
+
+from stepsearch.cli.arguments import parse
+
+EVALUATE = ["evaluate", "--model-path", "m", "--musique-dir", "d", "--output-dir", "o"]
+TRAIN = ["train", "--musique-path", "t.json", "--output-dir", "o"]
+
+
+def test_promised_prepare_data() -> None:
+    promised = "prepare-data --raw-musique-dir DIR --output-dir OUT --max-train-samples 7 --build-knowledge-base"
+    args = parse(promised.split())
+    assert (args.raw_musique_dir, args.output_dir) == (Path("DIR"), Path("OUT"))
+    assert (args.max_train_samples, args.build_knowledge_base) == (7, True)
+
+
+def test_promised_train() -> None:
+    args = parse([*TRAIN, "--eval-musique-path", "e.json", "--config", "c.yaml", "--resume", "training.max_steps=2"])
+    assert (args.musique_path, args.eval_musique_path, args.config) == (Path("t.json"), Path("e.json"), Path("c.yaml"))
+    assert args.resume is True
+    assert args.overrides == ["training.max_steps=2"]
+
+
+def test_promised_evaluate_with_overrides_after_a_list() -> None:
+    promised = ["--datasets", "hotpotqa", "2wiki", "musique", "bamboogle", "search.top_k=2", "--compare-baselines"]
+    args = parse([*EVALUATE, *promised, "seed=3"])
+    assert args.datasets == ["hotpotqa", "2wiki", "musique", "bamboogle"]
+    assert args.compare_baselines is True
+    assert args.overrides == ["search.top_k=2", "seed=3"]
+
+
+def test_an_equals_sign_in_an_option_is_no_override() -> None:
+    args = parse(["inference", "--model-path", "a=b", "--mode", "single", "--question", "x=1", "search.top_k=1"])
+    assert (args.model_path, args.question) == ("a=b", "x=1")
+    assert args.overrides == ["search.top_k=1"]
+    assert parse(["inference", "--model-path", "m", "--question=y = 2"]).question == "y = 2"
+
+
+def test_a_seed_flag_is_a_setting() -> None:
+    assert parse(["quickstart", "--seed", "5"]).overrides == ["seed=5"]
+    assert parse(["quickstart"]).output_dir == Path("runs/quickstart")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: command"),
+        (["fly"], "invalid choice: 'fly'"),
+        (TRAIN[:3], "required: --output-dir"),
+        ([*TRAIN, "--bogus"], "unrecognized arguments: --bogus"),
+        ([*TRAIN, "stray"], "unrecognized arguments: stray"),
+        ([*TRAIN, "--resum"], "unrecognized arguments: --resum"),
+        ([*EVALUATE, "--datasets", "squad"], "invalid choice: 'squad'"),
+        ([*EVALUATE, "--max-questions", "0"], "invalid positive number value: '0'"),
+        (["inference", "--model-path", "m", "--mode", "chat"], "invalid choice: 'chat'"),
+        (["prepare-data", "--raw-musique-dir", "a", "--output-dir", "b", "seed=1"], "no settings to override: seed=1"),
+    ],
+)
+def test_wrong_flags_exit_with_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_help_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom stepsearch.cli.main import main\n"
+        "try:\n    main(['train', '--help'])\n"
+        "except SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--eval-musique-path FILE" in result.stdout
