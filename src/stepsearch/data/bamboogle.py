@@ -1,0 +1,68 @@
+"""Bamboogle: questions and answers without contexts.
+
+Read are the published `bamboogle.csv` (columns Question, Answer) and the JSON lines `{id, question, golden_answers}`
+that search-agent projects use.
+"""
+
+import csv
+from pathlib import Path
+
+from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.records import Record, decode_utf8, open_binary, read_records
+from stepsearch.errors import DataError
+from stepsearch.types import Question
+
+
+def read_bamboogle(path: Path) -> Benchmark:
+    """Return a Bamboogle file, CSV by its name's ending, else JSON.
+
+    Raises:
+        DataError: the file cannot be read or a record is malformed.
+    """
+    if path.suffix.lower() == ".csv":
+        return Benchmark("bamboogle", _read_csv(path), [])
+    return collect(read_records(path), "bamboogle", bamboogle_entry)
+
+
+def bamboogle_entry(record: Record) -> Entry:
+    """Return one JSON record as a question.
+
+    Raises:
+        DataError: a key is missing or of the wrong type.
+    """
+    answers = tuple(dict.fromkeys(answer.strip() for answer in record.texts("golden_answers") if answer.strip()))
+    if not answers:
+        raise record.error("key 'golden_answers' holds no answer")
+    question = Question(
+        id=record.identifier("id"),
+        question=record.filled_text("question"),
+        answers=answers,
+        dataset="bamboogle",
+    )
+    return Entry(question)
+
+
+def _read_csv(path: Path) -> list[Question]:
+    with open_binary(path) as file:
+        text = decode_utf8(file.read(), str(path))
+    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        questions = [_csv_question(row, number, path) for number, row in enumerate(rows, start=1)]
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {rows.line_num} is not CSV ({error}): cut off or damaged, get it again"
+        ) from None
+    if not questions:
+        raise DataError(f"{path} is empty: it holds no question")
+    return questions
+
+
+def _csv_question(row: dict[str, str | None], number: int, path: Path) -> Question:
+    # None marks a short row.
+    record = Record({key: value for key, value in row.items() if value is not None}, f"{path}, record {number}")
+    return Question(
+        id=f"bamboogle_{number}",
+        question=record.filled_text("Question"),
+        answers=(record.filled_text("Answer"),),
+        dataset="bamboogle",
+    )

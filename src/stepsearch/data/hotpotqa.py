@@ -1,0 +1,89 @@
+"""HotpotQA's published JSON list, distractor and fullwiki alike.
+
+{_id, question, answer, type, supporting_facts: [[title, sentence]], context: [[title, [sentences]]]}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.records import Record, read_records
+from stepsearch.types import Passage, Question
+
+
+def read_hotpotqa(path: Path) -> Benchmark:
+    """Return a HotpotQA file.
+
+    Raises:
+        DataError: the file cannot be read or a record is malformed.
+    """
+    return collect(read_records(path), "hotpotqa", hotpotqa_entry)
+
+
+def hotpotqa_entry(record: Record) -> Entry:
+    """Return one record as a question with its context.
+
+    Raises:
+        DataError: a key is missing or of the wrong type.
+    """
+    # The sentences carry their own leading spaces.
+    paragraphs = read_context(record, joint="")
+    golden = [paragraphs.get(title) for title in supporting_titles(record)]
+    question = Question(
+        id=record.identifier("_id"),
+        question=record.filled_text("question"),
+        answers=(record.filled_text("answer"),),
+        golden_passages=all_or_none(golden),
+        dataset="hotpotqa",
+        kind=record.text("type", default=""),
+    )
+    return Entry(question, tuple(paragraphs.values()))
+
+
+def read_context(record: Record, joint: str) -> Mapping[str, Passage]:
+    """Return the context's paragraphs by title, the first where a title stands twice; blank ones are left out.
+
+    Args:
+        record: holds `context: [[title, [sentences]]]`.
+        joint: what stands between two sentences of a paragraph.
+
+    Raises:
+        DataError: the context is not of that form.
+    """
+    passages: dict[str, Passage] = {}
+    for position, paragraph in enumerate(record.items("context")):
+        match paragraph:
+            case [str(title), list(sentences)] if all(isinstance(sentence, str) for sentence in sentences):
+                text = joint.join(sentences).strip()
+            case _:
+                raise record.error(f"context[{position}] must be [title, [sentences]]")
+        if text:
+            passages.setdefault(title, Passage.from_text(text, title))
+    return passages
+
+
+def supporting_titles(record: Record) -> list[str]:
+    """Return the titles of `supporting_facts: [[title, sentence]]` once each, in their order.
+
+    Sentence numbers are not read: some published ones lie past the paragraph's end, and golden passages are whole.
+
+    Raises:
+        DataError: the facts are not of that form.
+    """
+    titles: list[str] = []
+    for position, fact in enumerate(record.items("supporting_facts")):
+        match fact:
+            case [str(title), int()]:
+                titles.append(title)
+            case _:
+                raise record.error(f"supporting_facts[{position}] must be [title, sentence number]")
+    return list(dict.fromkeys(titles))
+
+
+def all_or_none(golden: list[Passage | None]) -> tuple[Passage, ...]:
+    """Return the golden passages, or none where one is not in the context, as fullwiki has it.
+
+    Half of them would make recall and information gain look complete when they are not.
+    """
+    found = tuple(passage for passage in golden if passage is not None)
+    return found if len(found) == len(golden) else ()

@@ -1,0 +1,221 @@
+"""A corpus on disk that opens at once, whatever its size.
+
+    passages.jsonl   one passage a line: {"id": …, "title": …, "text": …}
+    offsets.npy      int64 [N + 1]: where each line starts, and the file's end
+    manifest.json    format, version, number of passages, bytes, and a fingerprint of passages.jsonl
+    bm25/ …          whatever indexes search engines put beside them
+
+Passages and offsets are memory-mapped; a passage is decoded when it is asked for.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsearch.errors import DataError
+from stepsearch.types import Passage
+
+FORMAT = "stepsearch-knowledge-base"
+VERSION = 1
+_CHUNK = 4096
+PASSAGES_FILE, OFFSETS_FILE, MANIFEST_FILE = "passages.jsonl", "offsets.npy", "manifest.json"
+
+
+class KnowledgeBase(Sequence[Passage]):
+    """The passages of a folder that `create` or `KnowledgeBaseWriter` wrote.
+
+    Attributes:
+        folder: where it lies.
+        fingerprint: hash of all passages in their order; equal corpora have equal ones.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, lines: mmap.mmap, offsets: NDArray[np.int64]) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self._lines = lines
+        self._offsets = offsets
+
+    @classmethod
+    def create(cls, folder: Path, passages: Iterable[Passage]) -> "KnowledgeBase":
+        """Write passages, each id once, as a knowledge base in place of the one that `folder` may hold; open it.
+
+        Raises:
+            DataError: there are no passages, or `folder` holds something else than a knowledge base.
+        """
+        folder = Path(folder)
+        beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        _refuse_foreign(folder)
+        try:
+            with KnowledgeBaseWriter(beside) as writer:
+                writer.add_all(passages)
+            replace_knowledge_base(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "KnowledgeBase":
+        """Open a knowledge base without reading its passages.
+
+        Raises:
+            DataError: the folder is no knowledge base, of another version, or not whole.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        try:
+            offsets = np.load(folder / OFFSETS_FILE, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            with (folder / PASSAGES_FILE).open("rb") as file:
+                lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(folder, f"{error}") from None
+        if offsets.shape != (manifest["passages"] + 1,) or not len(lines) == manifest["bytes"] == offsets[-1]:
+            raise _damaged(folder, f"its files do not fit {MANIFEST_FILE}")
+        return cls(folder, manifest["fingerprint"], lines, offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Passage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Passage]: ...
+    def __getitem__(self, index: int | slice) -> Passage | list[Passage]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        return self._decode(position, self._lines[self._offsets[position] : self._offsets[position + 1]])
+
+    def __iter__(self) -> Iterator[Passage]:
+        for first in range(0, len(self), _CHUNK):
+            bounds = self._offsets[first : first + _CHUNK + 1].tolist()
+            for position, (start, end) in enumerate(pairwise(bounds), start=first):
+                yield self._decode(position, self._lines[start:end])
+
+    def texts_for_index(self) -> Iterator[str]:
+        """Yield title and body of every passage as one text, in order."""
+        return (f"{passage.title} {passage.text}" if passage.title else passage.text for passage in self)
+
+    def _decode(self, position: int, line: bytes) -> Passage:
+        try:
+            return Passage(**json.loads(line))
+        except (ValueError, TypeError):
+            raise _damaged(self.folder, f"passage {position} cannot be decoded") from None
+
+
+class KnowledgeBaseWriter:
+    """Writes a knowledge base passage by passage into a new folder; it can be opened once the writer is closed.
+
+    Example:
+        with KnowledgeBaseWriter(folder) as writer:
+            writer.add_all(passages)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[str] = set()
+        self._offsets = array("q", [0])
+        self._hash = hashlib.blake2b(digest_size=16)
+        folder.mkdir(parents=True)
+        self._file = (folder / PASSAGES_FILE).open("wb")
+
+    def add_all(self, passages: Iterable[Passage]) -> None:
+        """Write passages, but for those of an id that has been written."""
+        for passage in passages:
+            if passage.id not in self._seen:
+                self._add(passage)
+
+    def _add(self, passage: Passage) -> None:
+        self._seen.add(passage.id)
+        fields = {"id": passage.id, "title": passage.title, "text": passage.text}
+        line = f"{json.dumps(fields, ensure_ascii=False)}\n".encode()
+        self._file.write(line)
+        self._hash.update(line)
+        self._offsets.append(self._offsets[-1] + len(line))
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def __enter__(self) -> "KnowledgeBaseWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._seen:
+            raise DataError("a knowledge base needs at least one passage, and there is none")
+        np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, dtype=np.int64))
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "passages": len(self._seen),
+            "bytes": self._offsets[-1],
+            "fingerprint": self._hash.hexdigest(),
+        }
+        (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def replace_knowledge_base(source: Path, target: Path) -> None:
+    """Move the folder `source` to `target`; a knowledge base that stood there goes once the new one is in place.
+
+    Raises:
+        DataError: `target` holds something else.
+    """
+    _refuse_foreign(target)
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise unless `folder` may be replaced: it is absent, empty, or a knowledge base."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / MANIFEST_FILE).is_file()):
+        return
+    if folder.exists():
+        raise DataError(f"{folder} exists and is no knowledge base: name another folder, or delete it")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        reason = "has no " + MANIFEST_FILE if folder.is_dir() else "does not exist"
+        raise DataError(
+            f"{folder} is no knowledge base: it {reason}; make one with prepare-data --build-knowledge-base"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise _damaged(folder, f"{MANIFEST_FILE} is not JSON") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"{path} is not the manifest of a knowledge base")
+    if manifest.get("version") != VERSION:
+        raise DataError(
+            f"{folder} is a knowledge base of version {manifest.get('version')} and this program reads version "
+            f"{VERSION}: make it anew with prepare-data --build-knowledge-base"
+        )
+    if not {"passages", "bytes", "fingerprint"} <= manifest.keys():
+        raise _damaged(folder, f"{MANIFEST_FILE} lacks keys")
+    return manifest
+
+
+def _damaged(folder: Path, problem: str) -> DataError:
+    return DataError(
+        f"the knowledge base {folder} is not whole ({problem}): make it anew with prepare-data --build-knowledge-base"
+    )
