@@ -1,6 +1,7 @@
 """Where a run keeps its files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,19 @@ class RunFolder:
     root: Path
 
     @classmethod
-    def at(cls, output_dir: str | Path) -> "RunFolder":
-        """Return the run whose root, or whose `checkpoints`, `logs` or `results`, is `output_dir`; makes its folders.
+    def at(cls, output_dir: str | Path, parts: Sequence[str] = _PARTS) -> "RunFolder":
+        """Return the run whose root, or whose `checkpoints`, `logs` or `results`, is `output_dir`.
+
+        Args:
+            output_dir: the folder that the user named.
+            parts: folders to make in the run.
 
         Raises:
             DataError: the folders cannot be made or written to.
         """
         given = Path(output_dir)
         run = cls(given.parent if given.name in _PARTS else given)
-        for folder in (run.root, run.checkpoints, run.logs, run.results):
+        for folder in (run.root, *(run.root / part for part in parts)):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
