@@ -1,0 +1,54 @@
+"""The embedded tiny policy: an ordinary Qwen2 causal LM of half a million parameters, made on the spot."""
+
+import math
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from stepsearch.models.induction_init import set_induction_heads
+from stepsearch.models.tiny_tokenizer import EOS, PAD, build_tiny_tokenizer
+
+_EMBEDDING_STD = 0.1
+_ROPE_THETA = 10_000.0
+
+
+def build_tiny_policy(seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+    """Return a new tiny policy and its tokenizer; equal for equal seeds, whatever the global random state."""
+    tokenizer = build_tiny_tokenizer()
+    causal_lm = Qwen2ForCausalLM(_architecture(tokenizer))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        _set_weights(causal_lm, generator)
+        set_induction_heads(causal_lm, _ROPE_THETA, generator)
+    return causal_lm, tokenizer
+
+
+def _architecture(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
+    """Return the size that was measured to learn to search (docs/experiment_log.md)."""
+    ids = tokenizer.get_vocab()
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
+        tie_word_embeddings=True,
+        pad_token_id=ids[PAD],
+        bos_token_id=None,
+        eos_token_id=ids[EOS],
+    )
+
+
+def _set_weights(causal_lm: Qwen2ForCausalLM, generator: torch.Generator) -> None:
+    """Draw matrices with variance 1 / fan-in, a quarter of it where they write into the residual; zero the biases."""
+    for name, parameter in causal_lm.named_parameters():
+        if "embed_tokens" in name:
+            parameter.normal_(std=_EMBEDDING_STD, generator=generator)
+        elif parameter.dim() == 2:
+            writes = "o_proj" in name or "down_proj" in name
+            parameter.normal_(std=(0.5 if writes else 1.0) / math.sqrt(parameter.shape[1]), generator=generator)
+        elif name.endswith("bias"):
+            parameter.zero_()

@@ -1,0 +1,2 @@
+def sample_thoughts():
+    return [" plan: author, fact. need author", " again need is so answer."]
