@@ -1,0 +1,152 @@
+"""A model as a folder: `config.json`, `model.safetensors`, tokenizer, and `stepsearch.json` beside them."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from stepsearch.errors import ModelError
+from stepsearch.protocol import TAGS
+
+RECORD = "stepsearch.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# What transformers and its readers raise on files that are missing, damaged or of another kind.
+LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
+
+
+def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
+    """Return the causal LM of a folder or hub name.
+
+    Raises:
+        ModelError: it cannot be found or read, or its weights do not belong to its `config.json`.
+    """
+    _check_folder(name)
+    kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+    try:
+        causal_lm, report = AutoModelForCausalLM.from_pretrained(
+            name, dtype=kind, attn_implementation=attention, output_loading_info=True
+        )
+    except LOAD_ERRORS as error:
+        raise ModelError(_explain(name, error)) from None
+    wrong = [*report["missing_keys"], *(key for key, *_ in report.get("mismatched_keys", ()))]
+    if wrong:
+        raise ModelError(f"model {name}: the weights lack {sorted(wrong)[0]} that config.json asks for")
+    return causal_lm
+
+
+def end_ids(causal_lm: PreTrainedModel) -> list[int]:
+    """Return the ids that end a sequence by the model's generation config."""
+    ids = None if causal_lm.generation_config is None else causal_lm.generation_config.eos_token_id
+    if ids is None:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids)
+
+
+def load_hf_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a folder or hub name.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    _check_folder(name)
+    if Path(name).is_dir() and not any((Path(name) / file).exists() for file in TOKENIZER_FILES):
+        raise ModelError(f"model folder {name} has no tokenizer: tokenizer.json is missing")
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except LOAD_ERRORS as error:
+        raise ModelError(_explain(name, error)) from None
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """Return what `stepsearch.json` in a folder says; empty without one.
+
+    Raises:
+        ModelError: it is no JSON object.
+    """
+    path = Path(name) / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON ({error}): save the model again") from None
+    if not isinstance(record, dict):
+        raise ModelError(f"{path} does not hold a JSON object: save the model again")
+    return record
+
+
+def save_model_folder(
+    folder: Path, causal_lm: PreTrainedModel, hf_tokenizer: PreTrainedTokenizerFast, record: Mapping[str, Any]
+) -> None:
+    """Write a model folder that appears whole or not at all; one that stood there is replaced.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.writing")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        causal_lm.save_pretrained(temporary)
+        hf_tokenizer.save_pretrained(temporary)
+        content = json.dumps({"grammar": list(TAGS), **record}, indent=2, ensure_ascii=False)
+        (temporary / RECORD).write_text(content + "\n", encoding="utf-8")
+        replace_folder(temporary, folder)
+    except OSError as error:
+        raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from None
+
+
+def replace_folder(temporary: Path, folder: Path) -> None:
+    """Put a finished folder in the place of `folder`, after its files have reached the disk."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _sync(temporary)
+    previous = folder.with_name(f".{folder.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, previous)
+    os.replace(temporary, folder)
+    _sync(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_folder(name: str) -> None:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers")
+    elif path.exists():
+        raise ModelError(f"model {name} is a file: name the folder that holds config.json")
+    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        if not _is_bare_hub_name(name):
+            raise ModelError(f"model folder {name} does not exist")
+
+
+def _is_bare_hub_name(name: str) -> bool:
+    """Return whether it could be a hub name without an owner, like gpt2."""
+    return "/" not in name and not name.startswith((".", "~"))
+
+
+def _explain(name: str, error: BaseException) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if Path(name).is_dir():
+        return f"model folder {name} cannot be loaded, a file is damaged or of another kind: {reason}"
+    return (
+        f"model {name} is no folder here and could not be fetched from the hub: give a folder, or a public name "
+        f"with a network connection, or model.name=tiny ({reason})"
+    )

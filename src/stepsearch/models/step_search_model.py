@@ -1,0 +1,177 @@
+"""The policy: any transformers causal LM, with log-probabilities of sampled tokens, loading and saving.
+
+Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from stepsearch.config import Config, ModelSettings, as_mapping
+from stepsearch.errors import ModelError
+from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
+from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.models.trunk import default_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
+from stepsearch.models.value_model import ValueHead
+
+# Logits for more elements than this are made in pieces, and made again in the backward pass instead of being kept.
+PROJECTION_ELEMENTS = 2**27
+HEAD_TOLERANCE = 1e-4
+
+
+class TokenScores(NamedTuple):
+    """What a forward pass says about sampled tokens; each [B, T], 0 off the mask, None where not computed."""
+
+    logprobs: Tensor
+    entropy: Tensor | None
+    values: Tensor | None
+
+
+class StepSearchModel(nn.Module):
+    """A causal LM as a policy.
+
+    Attributes:
+        causal_lm: the transformers model; sampling in process reads the same weights.
+        tokenizer: its tokenizer.
+        record: what `stepsearch.json` said when it was loaded; empty for a model that was not saved here.
+        value_head: critic on the policy's own trunk; None with a critic of its own.
+    """
+
+    def __init__(
+        self, causal_lm: PreTrainedModel, tokenizer: ModelTokenizer, record: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.causal_lm = causal_lm.eval()
+        self.tokenizer = tokenizer
+        self.record = dict(record or {})
+        self.value_head: ValueHead | None = None
+        self._head_is_plain = _self_test(self.causal_lm)
+
+    @classmethod
+    def load(cls, settings: ModelSettings | str | Path) -> "StepSearchModel":
+        """Return the policy of a folder or hub name, on the machine's accelerator if it has one.
+
+        Raises:
+            ModelError: the folder is missing or incomplete, a file is damaged, the hub cannot be reached, or the
+                model is no causal LM.
+        """
+        if not isinstance(settings, ModelSettings):
+            settings = ModelSettings(name=str(settings))
+        hf_tokenizer = load_hf_tokenizer(settings.name)
+        record = read_record(settings.name)
+        style = record.get("prompt", "auto") if settings.prompt == "auto" else settings.prompt
+        causal_lm = load_causal_lm(settings.name, dtype=settings.dtype, attention=settings.attention)
+        tokenizer = ModelTokenizer(hf_tokenizer, style, end_ids(causal_lm))
+        return cls(causal_lm.to(default_device()), tokenizer, record)
+
+    def save(self, folder: str | Path, record: Mapping[str, Any]) -> None:
+        """Write a folder that transformers and vLLM load as it is, with `record` in `stepsearch.json`.
+
+        The folder appears whole or not at all; one that stood there is replaced.
+        """
+        prompt = {"prompt": self.tokenizer.prompt_style}
+        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, {**record, **prompt})
+
+    def train(self, mode: bool = True) -> "StepSearchModel":
+        """Keep dropout off: the distribution that is trained has to be the one that was sampled from."""
+        return super().train(False)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute each layer in the backward pass instead of keeping its activations."""
+        enable_gradient_checkpointing(self.causal_lm)
+
+    def forward(
+        self, input_ids: Tensor, response_mask: Tensor, temperature: float = 1.0, with_entropy: bool = True
+    ) -> TokenScores:
+        """Return log-probability and entropy of every sampled token under the temperature-scaled policy.
+
+        The token at position p is scored given the tokens before it, so from the hidden state at p - 1. Only masked
+        positions are projected to the vocabulary.
+
+        Args:
+            input_ids: [B, T] prompt and response, right-padded.
+            response_mask: [B, T] 1 where the policy sampled the token; never at position 0.
+            temperature: divides the logits, as when sampling.
+            with_entropy: False leaves the entropy out where nothing reads it.
+        """
+        chosen = response_mask[:, 1:].bool()
+        targets = input_ids[:, 1:][chosen]
+        if self._head_is_plain:
+            hidden = hidden_before(self.causal_lm.get_decoder(), input_ids)[chosen]
+            logprobs, entropy = self._project(hidden, targets, temperature, with_entropy)
+        else:
+            output = self.causal_lm(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+            hidden = output.hidden_states[-1][:, :-1][chosen]
+            logprobs, entropy = score_tokens(output.logits[:, :-1][chosen], targets, temperature, with_entropy)
+        return TokenScores(
+            scatter_to_mask(logprobs, chosen),
+            None if entropy is None else scatter_to_mask(entropy, chosen),
+            None if self.value_head is None else scatter_to_mask(self.value_head(hidden), chosen),
+        )
+
+    def _project(
+        self, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        head = self.causal_lm.get_output_embeddings()
+
+        def score(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+            return score_tokens(head(states), ids, temperature, with_entropy)
+
+        rows = max(1, PROJECTION_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size)
+        if len(hidden) <= rows:
+            return score(hidden, targets)
+        parts = [
+            checkpoint(score, states, ids, use_reentrant=False)
+            for states, ids in zip(hidden.split(rows), targets.split(rows), strict=True)
+        ]
+        logprobs, entropies = zip(*parts, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
+
+
+def score_tokens(
+    logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return log-probabilities [N] of `targets` [N] and entropies [N] under softmax(logits [N, V] / temperature)."""
+    log_distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
+    logprobs = log_distribution.gather(1, targets[:, None])[:, 0]
+    if not with_entropy:
+        return logprobs, None
+    return logprobs, -(log_distribution.exp() * log_distribution).sum(dim=-1)
+
+
+def model_record(config: Config) -> dict[str, Any]:
+    """Return what a saved model has to remember, shaped like the settings: context, search and budgets."""
+    return {
+        "model": {"max_length": config.model.max_length},
+        "search": as_mapping(config.search),
+        "rollout": as_mapping(config.rollout),
+        "reward": {"max_search_steps": config.reward.max_search_steps},
+    }
+
+
+@torch.no_grad()
+def _self_test(causal_lm: PreTrainedModel) -> bool:
+    """Return whether the head alone turns the trunk's hidden states into the model's logits.
+
+    False where the model scales or caps its logits; those are then computed whole.
+
+    Raises:
+        ModelError: a later token changes an earlier prediction, so this is no causal LM.
+    """
+    vocabulary = causal_lm.config.get_text_config().vocab_size
+    ids = torch.arange(16, device=causal_lm.device).view(2, 8) % vocabulary
+    ids[1, :-1] = ids[0, :-1]
+    logits = causal_lm(input_ids=ids, use_cache=False).logits.float()
+    tolerance = HEAD_TOLERANCE * float(logits.abs().max())
+    if not torch.allclose(logits[0, :-1], logits[1, :-1], rtol=0, atol=tolerance):
+        raise ModelError(f"{type(causal_lm).__name__} sees later tokens: a policy has to be a causal language model")
+    hidden = causal_lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    head = causal_lm.get_output_embeddings()
+    if head is None or hidden.shape[-1] != head.weight.shape[-1]:
+        return False
+    return torch.allclose(head(hidden).float(), logits, rtol=0, atol=tolerance)

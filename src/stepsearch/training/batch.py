@@ -1,0 +1,123 @@
+"""What an update is made of, as tensors over the whole padded sequence.
+
+Shapes: B episodes, T positions (prompt and response, padded on the right to the longest episode).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stepsearch.errors import TrainingError
+from stepsearch.types import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBatch:
+    """Finished episodes, before any network has read them.
+
+    Attributes:
+        input_ids: [B, T] prompt and response, right-padded.
+        attention_mask: [B, T] 1 on real tokens.
+        response_mask: [B, T] 1 where the policy sampled the token.
+        rollout_logprobs: [B, T] log-probability when sampled; 0 off the mask.
+        token_level_scores: [B, T] rewards where they fall, before KL.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+    rollout_logprobs: Tensor
+    token_level_scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """Return those rows, cut to the longest of them."""
+        index = torch.as_tensor(rows, device=self.input_ids.device)
+        width = int(self.attention_mask[index].sum(dim=1).max())
+        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
+        return type(self)(**{name: x if x is None else x[index, :width] for name, x in tensors.items()})
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on another device."""
+        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
+        return type(self)(**{name: x if x is None else x.to(device) for name, x in tensors.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class PPOBatch(EpisodeBatch):
+    """Everything that the losses read; all [B, T].
+
+    Attributes:
+        token_level_rewards: scores less the KL penalty, where KL counts in the reward.
+        old_logprobs: of the sampled tokens, before the update; 0 off the mask.
+        ref_logprobs: under the reference; None without one.
+        old_values: critic's estimates before the update; 0 off the mask.
+        advantages: whitened over the sampled tokens; 0 off the mask.
+        returns: what the critic learns; not whitened.
+    """
+
+    token_level_rewards: Tensor
+    old_logprobs: Tensor
+    ref_logprobs: Tensor | None
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def collate(trajectories: Sequence[Trajectory], scores: Sequence[Sequence[float]], pad_id: int) -> EpisodeBatch:
+    """Return episodes and their token scores (one per token after the prompt) as one padded batch.
+
+    Raises:
+        TrainingError: there is no episode, or a score is not a finite number.
+    """
+    if not trajectories:
+        raise TrainingError("there is no episode to train on")
+    prompts = [len(trajectory.prompt_ids) for trajectory in trajectories]
+    lengths = torch.tensor([n + len(t.response_ids) for n, t in zip(prompts, trajectories, strict=True)])
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    blanks = [(0,) * n for n in prompts]
+
+    def fill(rows: Sequence[Sequence[Sequence[float]]], blank: float, dtype: torch.dtype) -> Tensor:
+        flat = torch.tensor([x for parts in rows for part in parts for x in part], dtype=dtype)
+        return torch.full(real.shape, blank, dtype=dtype).masked_scatter(real, flat)
+
+    batch = EpisodeBatch(
+        input_ids=fill([(t.prompt_ids, t.response_ids) for t in trajectories], pad_id, torch.long),
+        attention_mask=real.long(),
+        response_mask=fill([(b, t.response_mask) for b, t in zip(blanks, trajectories, strict=True)], 0, torch.long),
+        rollout_logprobs=fill(
+            [(b, t.rollout_logprobs) for b, t in zip(blanks, trajectories, strict=True)], 0.0, torch.float32
+        ),
+        token_level_scores=fill([(b, s) for b, s in zip(blanks, scores, strict=True)], 0.0, torch.float32),
+    )
+    _check_scores(batch.token_level_scores, trajectories)
+    return batch
+
+
+def _check_scores(token_level_scores: Tensor, trajectories: Sequence[Trajectory]) -> None:
+    wrong = token_level_scores.isfinite().logical_not().any(dim=1).nonzero()[:, 0].tolist()
+    if wrong:
+        raise TrainingError(
+            f"the reward of question {trajectories[wrong[0]].question.id!r} is not a finite number "
+            f"({len(wrong)} of {len(trajectories)} episodes): the reward calculator has to return one"
+        )
+
+
+def microbatches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Return rows grouped by length, so that rows * longest row, padding included, stays within the budget.
+
+    Longest first (the most memory is asked for at once); equal lengths keep their order. A row that alone exceeds the
+    budget is a group of its own.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= token_budget:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
