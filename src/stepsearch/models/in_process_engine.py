@@ -1,0 +1,244 @@
+"""Generation in the training process: continuous batching over the very module that is trained, nothing copied.
+
+A request holds a slot from its first turn to its release, and its keys and values with it, so that each further turn
+reads only what is new. One forward pass per step covers every decoding row and the next part of what is to be read.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stepsearch.errors import ModelError
+from stepsearch.models.context_readers import CacheReader, Chunk, ContextReader, PackedReader, Reading
+from stepsearch.models.reader_check import is_right, plain_logits
+from stepsearch.models.sampling import sample
+from stepsearch.models.slot_table import SlotTable
+from stepsearch.models.stop_automaton import StopAutomaton
+from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.protocol import STOP_TAGS
+from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
+
+_NO_SLOT = -1
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request between its first submit and its release.
+
+    Attributes:
+        id: the caller's.
+        context: every token so far, sampled ones included.
+        read: how many of them the model has read.
+        sampling: of the segment being sampled.
+        order: number of the submit, which orders what finishes together.
+        slot: `_NO_SLOT` while it waits.
+    """
+
+    id: int
+    context: list[int]
+    sampling: Sampling
+    order: int
+    read: int = 0
+    slot: int = _NO_SLOT
+
+
+class InProcessEngine:
+    """Implements `rollout.GenerationEngine` over a transformers causal LM, on whatever device it is.
+
+    The module is used as it is: evaluation mode and the packed attention hold only within `step`.
+
+    Args:
+        causal_lm: the model; its weights may change between segments of different requests.
+        tokenizer: the model's.
+        slots: requests sampled at the same time; further ones wait.
+        max_length: tokens that a request may have; default: what the model's positions allow.
+        read_tokens: context tokens read in one step besides those that decode.
+
+    Raises:
+        ModelError: the model cannot generate.
+    """
+
+    def __init__(
+        self,
+        causal_lm: nn.Module,
+        tokenizer: ModelTokenizer,
+        *,
+        slots: int,
+        max_length: int | None = None,
+        read_tokens: int = 256,
+    ) -> None:
+        config: Any = causal_lm.config
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self._max_length = max_length or positions or 1 << 20
+        self._read_tokens = read_tokens
+        self._causal_lm = causal_lm
+        self._modules = list(causal_lm.modules())
+        self._device = next(causal_lm.parameters()).device
+        self._requests: dict[int, _Request] = {}
+        self._waiting: deque[_Request] = deque()
+        self._reading: deque[_Request] = deque()
+        self._holders: dict[int, _Request] = {}
+        self._free = list(range(slots))[::-1]
+        self._submits = 0
+        with self._generating():
+            self._reader, vocabulary = _choose_reader(causal_lm, slots, self._max_length)
+        self._stops = StopAutomaton(tokenizer.token_pieces(), STOP_TAGS, vocabulary)
+        self._ends = np.zeros(vocabulary, dtype=np.bool_)
+        self._ends[sorted(index for index in _end_ids(causal_lm, tokenizer) if index < vocabulary)] = True
+        self._table = SlotTable.empty(slots)
+
+    @property
+    def active(self) -> int:
+        """How many segments are being sampled or wait for a slot."""
+        return len(self._waiting) + len(self._reading) + int(self._table.decoding.sum())
+
+    def submit(self, request_id: int, token_ids: Sequence[int], sampling: Sampling) -> None:
+        """Sample the next segment after `token_ids`, the request's whole context so far.
+
+        Raises:
+            ModelError: the context and the segment do not fit the cache.
+            ValueError: nothing to read, or a held request's context is not extended.
+        """
+        if len(token_ids) + sampling.max_tokens > self._max_length:
+            raise ModelError(
+                f"a context of {len(token_ids)} tokens and {sampling.max_tokens} to sample are more than the engine's "
+                f"{self._max_length}: lower model.max_length or the rollout's budgets"
+            )
+        request = self._requests.get(request_id)
+        if request is None:
+            request = self._requests[request_id] = _Request(request_id, list(token_ids), sampling, self._submits)
+            self._waiting.append(request)
+        else:
+            self._extend(request, token_ids, sampling)
+        if request.read >= len(request.context) or sampling.max_tokens < 1:
+            raise ValueError(f"request {request_id} has nothing to read or to sample")
+        self._submits += 1
+
+    def _extend(self, request: _Request, token_ids: Sequence[int], sampling: Sampling) -> None:
+        known = len(request.context)
+        if list(token_ids[:known]) != request.context:
+            raise ValueError(f"request {request.id} is held, and its new context does not extend the old one")
+        request.context.extend(token_ids[known:])
+        request.sampling, request.order = sampling, self._submits
+        self._reader.reserve(request.slot, len(request.context))
+        self._reading.append(request)
+
+    def release(self, request_id: int) -> None:
+        """Forget a request and free its memory."""
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return
+        for queue in (self._waiting, self._reading):
+            if request in queue:
+                queue.remove(request)
+        if request.slot != _NO_SLOT:
+            self._reader.free(request.slot)
+            self._table.decoding[request.slot] = False
+            self._free.append(request.slot)
+
+    def step(self) -> list[Segment]:
+        """Advance every active segment by a token, or by a part of what it has to read; return what finished."""
+        while self._waiting and self._free:
+            self._seat(self._waiting.popleft(), self._free.pop())
+        decoding = np.flatnonzero(self._table.decoding)
+        chunks = self._next_chunks()
+        if not len(decoding) and not chunks:
+            return []
+        slots = np.concatenate([decoding, [chunk.slot for chunk in chunks if chunk.sample]]).astype(np.int64)
+        with self._generating():
+            logits = self._reader.read(Reading(decoding, self._table.last_token[decoding], chunks))
+            token_ids, logprobs = sample(logits, self._table.sampling_rows(slots, self._device))
+        return self._record(slots, token_ids.cpu().numpy(), logprobs.cpu().numpy())
+
+    def _next_chunks(self) -> list[Chunk]:
+        """Return what is read this step, oldest first, and start the segments of those that are read to the end."""
+        chunks: list[Chunk] = []
+        left = self._read_tokens
+        while self._reading and left > 0:
+            request = self._reading[0]
+            unread = request.context[request.read : request.read + left]
+            request.read += len(unread)
+            left -= len(unread)
+            whole = request.read == len(request.context)
+            chunks.append(Chunk(request.slot, np.array(unread, dtype=np.int64), whole))
+            if whole:
+                self._reading.popleft()
+                self._table.begin(request.slot, request.sampling, request.read, self._stops.start)
+        return chunks
+
+    def _record(
+        self, slots: NDArray[np.int64], token_ids: NDArray[np.int64], logprobs: NDArray[np.float32]
+    ) -> list[Segment]:
+        """Note the sampled tokens; return the segments that end with them, in order of submission."""
+        table = self._table
+        table.record(slots, token_ids, logprobs)
+        table.stop_state[slots] = states = self._stops.advance(table.stop_state[slots], token_ids)
+        closed, ended = states == self._stops.closed, self._ends[token_ids]
+        finished = slots[closed | ended | (table.count[slots] >= table.limit[slots])]
+        table.decoding[finished] = False
+        requests = sorted((self._holders[slot] for slot in finished.tolist()), key=lambda request: request.order)
+        return [self._segment(request) for request in requests]
+
+    def _segment(self, request: _Request) -> Segment:
+        """Return the finished segment of a request, and note that its last token is not read yet."""
+        slot, table = request.slot, self._table
+        count = int(table.count[slot])
+        token_ids, logprobs = table.token_ids[slot, :count].tolist(), table.logprobs[slot, :count].tolist()
+        request.context.extend(token_ids)
+        request.read = len(request.context) - 1
+        if table.stop_state[slot] == self._stops.closed:
+            end = SegmentEnd.STOP_TAG
+        else:
+            end = SegmentEnd.END_OF_SEQUENCE if self._ends[token_ids[-1]] else SegmentEnd.LENGTH
+        return Segment(request.id, token_ids, logprobs, end)
+
+    def _seat(self, request: _Request, slot: int) -> None:
+        """Give a waiting request a slot."""
+        request.slot = slot
+        self._holders[slot] = request
+        self._reader.reserve(slot, len(request.context))
+        self._reading.append(request)
+
+    @contextmanager
+    def _generating(self) -> Generator[None]:
+        """Evaluation mode without gradients, for every module as it was before afterwards."""
+        training = [module for module in self._modules if module.training]
+        for module in training:
+            module.training = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[ContextReader, int]:
+    """Return the packed reader if it agrees with the model, else the plain one; and the width of the logits."""
+    vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
+    name = type(causal_lm).__name__
+    try:
+        reader = PackedReader(causal_lm, slots, max_length)
+        if is_right(causal_lm, reader, slots, vocabulary):
+            return reader, vocabulary
+        reason = "its logits differ"
+    except Exception as error:
+        # Whatever a foreign model raises here, the plain reader remains.
+        reason = f"{type(error).__name__}: {error}"
+    warnings.warn(f"{name} cannot be generated from packed ({reason}); using the slow cache loop", stacklevel=3)
+    return CacheReader(causal_lm), vocabulary
+
+
+def _end_ids(causal_lm: nn.Module, tokenizer: ModelTokenizer) -> set[int]:
+    """Return what ends a sequence, by the tokenizer and by the model's generation config."""
+    ends: Any = getattr(getattr(causal_lm, "generation_config", None), "eos_token_id", None)
+    named = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    return {*tokenizer.eos_ids, *named}

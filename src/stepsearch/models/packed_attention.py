@@ -1,0 +1,193 @@
+"""Attention over a packed step: ragged sequences side by side in one row, each seeing its own cached keys and values.
+
+Registered with transformers under `PACKED`. Where a step's tokens belong is said by a plan, which is current only
+within `attending`. Query heads that share a key-value head are folded into the query length, so nothing is repeated.
+"""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED = "stepsearch_packed"
+
+
+class PackedUnsupportedError(Exception):
+    """The model's attention does something that the packed one does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeGroup:
+    """Rows of one pool that read one token each.
+
+    Attributes:
+        first, last: their tokens in the packed step, in the order of `rows`.
+        rows: [tokens] their rows in the pool, or None where they are all its rows in order.
+        bias: [used rows, 1, 1, length] 0 where a key counts, else -inf.
+    """
+
+    first: int
+    last: int
+    rows: Tensor | None
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Several new tokens of one sequence.
+
+    Attributes:
+        first, last: its tokens in the packed step.
+        row: its row in the pool.
+        bias: [tokens, length] 0 where a key counts, else -inf.
+    """
+
+    first: int
+    last: int
+    row: int
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What happens in one pool in one step.
+
+    Attributes:
+        storage: the pool's [layers, 2, rows, heads, capacity, width].
+        used: rows in use.
+        first, last: the pool's tokens in the packed step.
+        places: [tokens x heads] where their keys and values go, into storage flattened but for layer, kind and width.
+        decode: those that read one token.
+        prefills: those that read several.
+    """
+
+    storage: Tensor
+    used: int
+    first: int
+    last: int
+    places: Tensor
+    decode: DecodeGroup | None
+    prefills: list[Prefill]
+
+
+_current = threading.local()
+
+
+@contextmanager
+def attending(plan: list[PoolPlan], configs: list[Any], longest: int) -> Generator[None]:
+    """Let models of these configs attend by the plan, and as they did before afterwards.
+
+    Args:
+        plan: where the tokens of the step belong.
+        configs: every config object of the model.
+        longest: tokens that a sequence may have; a sliding window shorter than that is not supported.
+    """
+    before = [config._attn_implementation_internal for config in configs]
+    _current.plan, _current.longest = plan, longest
+    for config in configs:
+        config._attn_implementation_internal = PACKED
+    try:
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation_internal = implementation
+        _current.plan = None
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Return [1, T, heads, width] attention of each packed token over its own sequence.
+
+    Args:
+        module: the model's attention layer; its `layer_idx` names the layer.
+        query: [1, heads, T, width].
+        key: [1, key-value heads, T, width].
+        value: as `key`.
+        attention_mask: none is made for a registered attention without a mask function.
+        scaling: factor of the scores.
+        dropout: unused, nothing is trained here.
+        sliding_window: keys further back do not count.
+        softcap: bound of the scores.
+
+    Raises:
+        PackedUnsupportedError: the layer asks for what is not done here.
+    """
+    if softcap is not None or (sliding_window is not None and sliding_window < _current.longest):
+        raise PackedUnsupportedError("soft-capped or sliding-window attention")
+    layer: Any = module.layer_idx
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    attended = torch.empty_like(queries, memory_format=torch.contiguous_format)
+    for pool in _current.plan:
+        cached_keys, cached_values = pool.storage[layer]
+        _write(cached_keys, pool.places, keys[pool.first : pool.last])
+        _write(cached_values, pool.places, values[pool.first : pool.last])
+        if pool.decode is not None:
+            _decode(pool.decode, pool.used, queries, cached_keys, cached_values, scaling, attended)
+        for prefill in pool.prefills:
+            _prefill(prefill, queries, cached_keys, cached_values, scaling, attended)
+    return attended[None], None
+
+
+def _write(cached: Tensor, places: Tensor, new: Tensor) -> None:
+    width = cached.shape[-1]
+    cached.view(-1, width).index_copy_(0, places, new.reshape(-1, width))
+
+
+def _decode(
+    group: DecodeGroup,
+    used: int,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scaling: float | None,
+    attended: Tensor,
+) -> None:
+    heads, length = keys.shape[1], group.bias.shape[-1]
+    asking = queries[group.first : group.last]
+    if group.rows is not None:
+        asking = asking.new_zeros(used, *asking.shape[1:]).index_copy_(0, group.rows, asking)
+    asking = asking.reshape(used, heads, -1, asking.shape[-1])
+    found = scaled_dot_product_attention(
+        asking,
+        keys[:used, :, :length],
+        values[:used, :, :length],
+        attn_mask=group.bias.expand(-1, 1, asking.shape[2], -1),
+        scale=scaling,
+    ).reshape(used, *queries.shape[1:])
+    attended[group.first : group.last] = found if group.rows is None else found[group.rows]
+
+
+def _prefill(
+    prefill: Prefill, queries: Tensor, keys: Tensor, values: Tensor, scaling: float | None, attended: Tensor
+) -> None:
+    new, length = prefill.bias.shape
+    heads, width = keys.shape[1], keys.shape[-1]
+    asking = queries[prefill.first : prefill.last].view(new, heads, -1, width).permute(1, 2, 0, 3)
+    shared = asking.shape[1]
+    found = scaled_dot_product_attention(
+        asking.reshape(1, heads, shared * new, width),
+        keys[prefill.row : prefill.row + 1, :, :length],
+        values[prefill.row : prefill.row + 1, :, :length],
+        attn_mask=prefill.bias.repeat(shared, 1),
+        scale=scaling,
+    ).view(heads, shared, new, width)
+    attended[prefill.first : prefill.last] = found.permute(2, 0, 1, 3).reshape(new, -1, width)
+
+
+AttentionInterface.register(PACKED, packed_attention)
