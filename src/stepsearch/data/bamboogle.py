@@ -5,9 +5,10 @@ that search-agent projects use.
 """
 
 import csv
+import io
 from pathlib import Path
 
-from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.benchmark import Benchmark, bare_entry, collect
 from stepsearch.data.records import Record, decode_utf8, open_binary, read_records
 from stepsearch.errors import DataError
 from stepsearch.types import Question
@@ -21,37 +22,18 @@ def read_bamboogle(path: Path) -> Benchmark:
     """
     if path.suffix.lower() == ".csv":
         return Benchmark("bamboogle", _read_csv(path), [])
-    return collect(read_records(path), "bamboogle", bamboogle_entry)
-
-
-def bamboogle_entry(record: Record) -> Entry:
-    """Return one JSON record as a question.
-
-    Raises:
-        DataError: a key is missing or of the wrong type.
-    """
-    answers = tuple(dict.fromkeys(answer.strip() for answer in record.texts("golden_answers") if answer.strip()))
-    if not answers:
-        raise record.error("key 'golden_answers' holds no answer")
-    question = Question(
-        id=record.identifier("id"),
-        question=record.filled_text("question"),
-        answers=answers,
-        dataset="bamboogle",
-    )
-    return Entry(question)
+    return collect(read_records(path), "bamboogle", lambda record: bare_entry(record, "bamboogle"))
 
 
 def _read_csv(path: Path) -> list[Question]:
     with open_binary(path) as file:
         text = decode_utf8(file.read(), str(path))
-    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         questions = [_csv_question(row, number, path) for number, row in enumerate(rows, start=1)]
     except csv.Error as error:
-        raise DataError(
-            f"{path}, line {rows.line_num} is not CSV ({error}): cut off or damaged, get it again"
-        ) from None
+        reason = f"{error} after line {rows.line_num}"
+        raise DataError(f"{path} is not whole CSV ({reason}): cut off or damaged, get it again") from None
     if not questions:
         raise DataError(f"{path} is empty: it holds no question")
     return questions

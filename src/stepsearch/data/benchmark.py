@@ -37,6 +37,23 @@ class Entry:
 EntryParser = Callable[[Record], Entry | None]
 
 
+def bare_entry(record: Record, dataset: str) -> Entry:
+    """Return a record of the form `{id, question, golden_answers}`, in which search-agent projects pass benchmarks on.
+
+    Raises:
+        DataError: a key is missing, of the wrong type, or holds no answer.
+    """
+    answers = tuple(dict.fromkeys(answer.strip() for answer in record.texts("golden_answers") if answer.strip()))
+    if not answers:
+        raise record.error("key 'golden_answers' holds no answer")
+    return Entry(Question(record.identifier("id"), record.filled_text("question"), answers, dataset=dataset))
+
+
+def or_bare(parse: EntryParser, dataset: str) -> EntryParser:
+    """Return a parser that also accepts `bare_entry`'s form."""
+    return lambda record: bare_entry(record, dataset) if "golden_answers" in record.values else parse(record)
+
+
 def parse_entries(records: Iterable[Record], parse: EntryParser) -> Iterator[Entry | None]:
     """Yield what `parse` makes of each record, in order.
 

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
 from stepsearch.data.records import Record, read_records
 from stepsearch.types import Passage, Question
 
@@ -17,7 +17,7 @@ def read_hotpotqa(path: Path) -> Benchmark:
     Raises:
         DataError: the file cannot be read or a record is malformed.
     """
-    return collect(read_records(path), "hotpotqa", hotpotqa_entry)
+    return collect(read_records(path), "hotpotqa", or_bare(hotpotqa_entry, "hotpotqa"))
 
 
 def hotpotqa_entry(record: Record) -> Entry:

@@ -8,7 +8,7 @@ A sub-question refers to earlier answers as `#1`, `#2`, and is a natural questio
 
 from pathlib import Path
 
-from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
 from stepsearch.data.records import Record, read_records
 from stepsearch.data.search_keys import fill_references, reference_queries, split_relation
 from stepsearch.types import Passage, Question, SubQuestion
@@ -20,7 +20,7 @@ def read_musique(path: Path) -> Benchmark:
     Raises:
         DataError: the file cannot be read or a record is malformed.
     """
-    return collect(read_records(path), "musique", musique_entry)
+    return collect(read_records(path), "musique", or_bare(musique_entry, "musique"))
 
 
 def musique_entry(record: Record) -> Entry | None:

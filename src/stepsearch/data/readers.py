@@ -35,7 +35,9 @@ PUBLICATIONS: dict[str, Publication] = {
         "HotpotQA", "https://hotpotqa.github.io", ("hotpot_dev_distractor_v1.json", "hotpot_dev_fullwiki_v1.json")
     ),
     "2wiki": Publication(
-        "2WikiMultiHopQA", "https://github.com/Alab-NII/2wikimultihop", ("2wikimultihop_dev.json", "2wiki*/dev.json")
+        "2WikiMultiHopQA",
+        "https://github.com/Alab-NII/2wikimultihop",
+        ("2wikimultihop_dev.json", "2wiki*/dev.json", "2wiki*/dev.jsonl"),
     ),
     "musique": Publication("MuSiQue", "https://github.com/StonyBrookNLP/musique", ("musique_ans_v1.0_dev.jsonl",)),
     "bamboogle": Publication(

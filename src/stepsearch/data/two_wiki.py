@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stepsearch.data.benchmark import Benchmark, Entry, collect
+from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
 from stepsearch.data.hotpotqa import all_or_none, read_context, supporting_titles
 from stepsearch.data.records import Record, read_records
 from stepsearch.data.search_keys import reference_queries
@@ -19,7 +19,7 @@ def read_two_wiki(path: Path) -> Benchmark:
     Raises:
         DataError: the file cannot be read or a record is malformed.
     """
-    return collect(read_records(path), "2wiki", two_wiki_entry)
+    return collect(read_records(path), "2wiki", or_bare(two_wiki_entry, "2wiki"))
 
 
 def two_wiki_entry(record: Record) -> Entry:

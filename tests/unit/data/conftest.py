@@ -1,0 +1,50 @@
+"""The genuine benchmark samples, where they are, and small records in the same formats."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = Path(os.environ.get("STEPSEARCH_REAL_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no genuine benchmark samples at {folder} (set STEPSEARCH_REAL_DATA)")
+    return folder
+
+
+@pytest.fixture
+def musique_record() -> dict[str, Any]:
+    return {
+        "id": "2hop__1_2",
+        "paragraphs": [
+            {"idx": 0, "title": "Elsewhere", "paragraph_text": "Nothing to see.", "is_supporting": False},
+            {"idx": 1, "title": "Up", "paragraph_text": "Up was written by Ann Lee.", "is_supporting": True},
+            {"idx": 2, "title": "Ann Lee", "paragraph_text": "Ann Lee was born in Rome.", "is_supporting": True},
+        ],
+        "question": "Where was the writer of Up born?",
+        "question_decomposition": [
+            {"id": 1, "question": "Up >> screenwriter", "answer": "Ann Lee", "paragraph_support_idx": 1},
+            {"id": 2, "question": "Where was #1 born?", "answer": "Rome", "paragraph_support_idx": 2},
+        ],
+        "answer": "Rome",
+        "answer_aliases": ["Roma", "Rome"],
+        "answerable": True,
+    }
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    def write(*records: Any, name: str = "data.jsonl") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,147 @@
+import json
+import time
+
+import numpy as np
+import pytest
+
+from stepsearch.data.knowledge_base import FORMAT, VERSION, KnowledgeBase
+from stepsearch.errors import DataError
+from stepsearch.types import Passage
+
+PASSAGES = [
+    Passage.from_text("Up is a film.", "Up"),
+    Passage.from_text("Rōma\u2028is a city.\nIt is old.", "Rome"),
+    Passage.from_text("No title."),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "knowledge_base"
+
+
+def test_round_trip(folder):
+    created = KnowledgeBase.create(folder, [*PASSAGES, PASSAGES[0]])
+    reopened = KnowledgeBase.open(folder)
+    assert len(created) == len(reopened) == 3
+    assert list(reopened) == PASSAGES
+    assert [reopened[0], reopened[-1]] == [PASSAGES[0], PASSAGES[2]]
+    assert reopened[1:] == PASSAGES[1:]
+    assert list(reopened.texts_for_index()) == [
+        "Up Up is a film.",
+        "Rome Rōma\u2028is a city.\nIt is old.",
+        "No title.",
+    ]
+    assert created.fingerprint == reopened.fingerprint
+    with pytest.raises(IndexError):
+        reopened[3]
+
+
+def test_iteration_crosses_chunks(folder):
+    passages = [Passage(str(number), f"text {number}") for number in range(10_000)]
+    assert list(KnowledgeBase.create(folder, passages)) == passages
+
+
+def test_fingerprint_is_that_of_the_content(tmp_path):
+    same = KnowledgeBase.create(tmp_path / "a", PASSAGES).fingerprint
+    assert KnowledgeBase.create(tmp_path / "b", PASSAGES).fingerprint == same
+    assert KnowledgeBase.create(tmp_path / "c", PASSAGES[1:]).fingerprint != same
+
+
+def test_creating_again_replaces_and_leaves_nothing_beside(folder):
+    opened = KnowledgeBase.create(folder, PASSAGES)
+    (folder / "bm25").mkdir()
+    KnowledgeBase.create(folder, PASSAGES[:1])
+    assert len(KnowledgeBase.open(folder)) == 1
+    assert not (folder / "bm25").exists()
+    assert [entry.name for entry in folder.parent.iterdir()] == ["knowledge_base"]
+    # Whoever has the old one open goes on reading it.
+    assert list(opened) == PASSAGES
+
+
+def test_failure_half_way_leaves_the_old_one(folder):
+    KnowledgeBase.create(folder, PASSAGES)
+
+    def failing():
+        yield Passage.from_text("new")
+        raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        KnowledgeBase.create(folder, failing())
+    assert list(KnowledgeBase.open(folder)) == PASSAGES
+    assert [entry.name for entry in folder.parent.iterdir()] == ["knowledge_base"]
+
+
+def test_no_passages(folder):
+    with pytest.raises(DataError, match="at least one passage"):
+        KnowledgeBase.create(folder, [])
+    assert not folder.exists()
+
+
+def test_foreign_folder_is_not_replaced(folder):
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(DataError, match="exists and is no knowledge base"):
+        KnowledgeBase.create(folder, PASSAGES)
+    assert (folder / "letter.txt").exists()
+
+
+def test_a_million_passages_open_at_once(folder):
+    line = b'{"id": "0", "title": "t", "text": "x"}\n'
+    folder.mkdir()
+    (folder / "passages.jsonl").write_bytes(line * 1_000_000)
+    np.save(folder / "offsets.npy", np.arange(1_000_001, dtype=np.int64) * len(line))
+    manifest = {"format": FORMAT, "version": VERSION, "passages": 1_000_000, "bytes": len(line) * 1_000_000}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "f"}), encoding="utf-8")
+    started = time.perf_counter()
+    knowledge_base = KnowledgeBase.open(folder)
+    passage = knowledge_base[777_777]
+    assert time.perf_counter() - started < 0.5
+    assert passage == Passage("0", "x", "t")
+    assert len(knowledge_base) == 1_000_000
+
+
+def test_absent_folder_and_folder_without_manifest(folder):
+    with pytest.raises(DataError, match="does not exist; make one with prepare-data"):
+        KnowledgeBase.open(folder)
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"has no manifest\.json; make one"):
+        KnowledgeBase.open(folder)
+
+
+@pytest.mark.parametrize("name", ["passages.jsonl", "offsets.npy"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_half_present_folder(name, damage, folder):
+    KnowledgeBase.create(folder, PASSAGES)
+    content = (folder / name).read_bytes()
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(b"" if damage == "empty" else content[:-10])
+    with pytest.raises(DataError, match=r"is not whole .*: make it anew with prepare-data"):
+        KnowledgeBase.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"format": "other"}', "is not the manifest of a knowledge base"),
+        (json.dumps({"format": FORMAT, "version": 99}), "of version 99 and this program reads version 1: make it anew"),
+        (json.dumps({"format": FORMAT, "version": VERSION}), "lacks keys"),
+    ],
+)
+def test_bad_manifest(manifest, message, folder):
+    KnowledgeBase.create(folder, PASSAGES)
+    (folder / "manifest.json").write_text(manifest, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        KnowledgeBase.open(folder)
+
+
+def test_damaged_passage_is_named_when_it_is_read(folder):
+    KnowledgeBase.create(folder, PASSAGES)
+    content = (folder / "passages.jsonl").read_bytes()
+    (folder / "passages.jsonl").write_bytes(content.replace(b'{"id"', b'x"id"'))
+    opened = KnowledgeBase.open(folder)
+    with pytest.raises(DataError, match="passage 1 cannot be decoded"):
+        opened[1]

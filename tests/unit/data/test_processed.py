@@ -1,0 +1,93 @@
+import json
+
+import pytest
+
+from stepsearch.data.musique import read_musique
+from stepsearch.data.processed import read_questions, write_processed
+from stepsearch.data.two_wiki import read_two_wiki
+from stepsearch.errors import DataError
+
+
+def test_round_trip_of_genuine_questions(real_data, tmp_path):
+    for questions in (
+        read_musique(real_data / "musique_ans_v1.0_dev.sample100.jsonl").questions,
+        read_two_wiki(real_data / "2wikimultihop_dev.sample.json").questions,
+    ):
+        path = tmp_path / "processed.json"
+        assert write_processed(path, questions) == len(questions)
+        assert read_questions(path) == questions
+
+
+def test_what_is_written(musique_record, write_jsonl, tmp_path):
+    musique_record["answer"] = "Rōma"
+    path = tmp_path / "processed.json"
+    write_processed(path, read_musique(write_jsonl(musique_record)).questions)
+    text = path.read_text(encoding="utf-8")
+    assert "Rōma" in text
+    [item] = json.loads(text)
+    assert list(item) == [
+        "id",
+        "question",
+        "answer",
+        "answer_aliases",
+        "subquestions",
+        "golden_documents",
+        "dataset",
+        "hops",
+        "type",
+    ]
+    assert item["answer_aliases"] == ["Roma", "Rome"]
+    assert item["subquestions"][0] == {
+        "sub_question": "Up >> screenwriter",
+        "answer": "Ann Lee",
+        "search_queries": ["Up screenwriter", "screenwriter of Up", "who is the screenwriter of Up"],
+        "golden_id": item["golden_documents"][0]["id"],
+        "subject": "Up",
+        "relation": "screenwriter",
+    }
+
+
+def test_raw_musique_is_recognised(musique_record, write_jsonl):
+    path = write_jsonl(musique_record)
+    assert read_questions(path) == read_musique(path).questions
+
+
+def test_failure_while_writing_leaves_the_old_file(musique_record, write_jsonl, tmp_path):
+    path = tmp_path / "processed.json"
+    questions = read_musique(write_jsonl(musique_record)).questions
+    write_processed(path, questions)
+    before = path.read_bytes()
+
+    def failing():
+        yield questions[0]
+        raise DataError("half-way")
+
+    with pytest.raises(DataError, match="half-way"):
+        write_processed(path, failing())
+    assert path.read_bytes() == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"data.jsonl", "processed.json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"question": 3}, r"record 1: key 'question' must hold a text, not a number"),
+        ({"subquestions": "x"}, r"record 1: key 'subquestions' must hold a list, not a text"),
+        ({"subquestions": [{"sub_question": "s"}]}, r"record 1, subquestions\[0\]: key 'search_queries' is missing"),
+        (
+            {"subquestions": [{"sub_question": "s", "search_queries": "q"}]},
+            r"subquestions\[0\]: key 'search_queries' must hold a list",
+        ),
+        (
+            {"subquestions": [{"sub_question": "s", "search_queries": [], "golden_id": "d"}]},
+            "golden_id d is none of the question's golden_documents",
+        ),
+        ({"golden_documents": [{"title": "t"}]}, r"golden_documents\[0\]: key 'text' is missing"),
+        ({"hops": "two"}, "key 'hops' must hold a whole number"),
+    ],
+)
+def test_malformed_item(change, message, tmp_path):
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps([{"question": "q", "answer": "a"} | change]), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_questions(path)

@@ -1,0 +1,80 @@
+import json
+from collections import Counter
+
+import pytest
+
+from stepsearch.data.two_wiki import read_two_wiki
+from stepsearch.errors import DataError
+
+
+def record(**changes):
+    return {
+        "_id": "w1",
+        "question": "Where did the director of Up die?",
+        "answer": "Rome",
+        "type": "compositional",
+        "supporting_facts": [["Up (film)", 0], ["Ann Lee", 1]],
+        "evidences": [
+            ["Up", "director", "Ann Lee"],
+            ["Up", "director", "Bo Ray"],
+            ["Ann Lee", "place of death", "Rome"],
+        ],
+        "context": [["Ann Lee", ["Ann.", "She died in Rome."]], ["Up (film)", ["Up is by Ann Lee."]]],
+    } | changes
+
+
+def written(tmp_path, *records):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(list(records)), encoding="utf-8")
+    return path
+
+
+def test_evidences_become_sub_questions(tmp_path):
+    [question] = read_two_wiki(written(tmp_path, record())).questions
+    film, ann = question.golden_passages
+    assert (film.title, ann.title, ann.text) == ("Up (film)", "Ann Lee", "Ann. She died in Rome.")
+    director, death = question.sub_questions
+    assert (director.subject, director.relation, director.answer) == ("Up", "director", "Ann Lee, Bo Ray")
+    assert director.golden_passage_id == film.id
+    assert director.search_queries == ("Up director", "director of Up", "who is the director of Up")
+    assert death.golden_passage_id == ann.id
+    assert death.search_queries == ("Ann Lee place of death", "place of death of Ann Lee", "where did Ann Lee die")
+    assert (question.hops, question.kind) == (2, "compositional")
+
+
+def test_subject_without_an_article_of_its_own(tmp_path):
+    evidences = [*record()["evidences"], ["Someone", "country", "Italy"]]
+    [question] = read_two_wiki(written(tmp_path, record(evidences=evidences))).questions
+    assert [sub.golden_passage_id is not None for sub in question.sub_questions] == [False, True, False]
+
+
+def test_malformed_evidence(tmp_path):
+    with pytest.raises(DataError, match=r"record 1: evidences\[0\] must be \[subject, relation, object\]"):
+        read_two_wiki(written(tmp_path, record(evidences=[["Up", "director"]])))
+
+
+def test_genuine_sample(real_data):
+    benchmark = read_two_wiki(real_data / "2wikimultihop_dev.sample.json")
+    assert (len(benchmark.questions), len(benchmark.passages)) == (83, 677)
+    kinds = Counter(question.kind for question in benchmark.questions)
+    assert kinds == {"comparison": 33, "compositional": 24, "bridge_comparison": 21, "inference": 5}
+    for question in benchmark.questions:
+        assert len(question.golden_passages) == question.hops
+        golden = {passage.id for passage in question.golden_passages}
+        assert {sub.golden_passage_id for sub in question.sub_questions} == golden
+
+
+def test_genuine_records_by_hand(real_data):
+    questions = {q.id: q for q in read_two_wiki(real_data / "2wikimultihop_dev.sample.json").questions}
+
+    # The evidence calls the film otherwise than its article.
+    serpent = questions["f06815680bdb11eba7f7acde48001122"]
+    assert [passage.title for passage in serpent.golden_passages] == ["The Serpent's Egg (film)", "Ingmar Bergman"]
+    assert [sub.question for sub in serpent.sub_questions] == [
+        "The Serpent's Egg >> director",
+        "Ingmar Bergman >> place of death",
+    ]
+    assert serpent.sub_questions[0].golden_passage_id == serpent.golden_passages[0].id
+
+    directors = questions["57bfca9a095d11ebbdaeac1f6bf848b6"]
+    assert [sub.answer for sub in directors.sub_questions] == ["Kurt Maetzig, Günter Reisch", "Isiah Medina"]

@@ -1,0 +1,158 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stepsearch.data import KnowledgeBase, read_questions
+from stepsearch.errors import DataError
+from stepsearch.preparation import prepare
+from stepsearch.search.bm25_search import BM25SearchEngine
+
+TRAIN, DEV = "musique_ans_v1.0_train.jsonl", "musique_ans_v1.0_dev.jsonl"
+
+
+def record(name, answerable=True):
+    return {
+        "id": f"2hop__{name}",
+        "paragraphs": [
+            {"idx": 0, "title": "Shared", "paragraph_text": "Every context has this.", "is_supporting": False},
+            {"idx": 1, "title": name, "paragraph_text": f"{name} was written by Ann {name}.", "is_supporting": True},
+            {"idx": 2, "title": f"Ann {name}", "paragraph_text": f"Ann {name} is ĕrudite.", "is_supporting": True},
+        ],
+        "question": f"What is the writer of {name}?",
+        "question_decomposition": [
+            {"id": 1, "question": f"{name} >> author", "answer": f"Ann {name}", "paragraph_support_idx": 1},
+            {"id": 2, "question": "What is #1 ?", "answer": "ĕrudite", "paragraph_support_idx": 2},
+        ],
+        "answer": "ĕrudite",
+        "answer_aliases": [],
+        "answerable": answerable,
+    }
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    write(folder / TRAIN, record("Alpha"), record("Beta", answerable=False), record("Gamma"), record("Delta"))
+    write(folder / DEV, record("Epsilon"))
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_questions_and_counts(raw, tmp_path):
+    lines = []
+    result = prepare(raw, tmp_path / "out", max_train_samples=2, report=lines.append)
+    assert (result.train_questions, result.dev_questions, result.skipped) == (2, 1, 1)
+    assert (result.passages, result.knowledge_base) == (None, None)
+    assert [q.id for q in read_questions(result.train_path)] == ["2hop__Alpha", "2hop__Gamma"]
+    assert [q.id for q in read_questions(result.dev_path)] == ["2hop__Epsilon"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dev_processed.json", "train_processed.json"]
+    assert lines[0] == f"train_processed.json: 2 questions from {TRAIN} (1 unanswerable ones left out)"
+    assert result.seconds > 0
+
+
+def test_knowledge_base_has_all_answerable_paragraphs_once_and_is_searchable(raw, tmp_path):
+    result = prepare(raw, tmp_path / "out", max_train_samples=1, build_knowledge_base=True, report=lambda line: None)
+    # Four answerable records with two paragraphs of their own and one shared.
+    assert result.passages == 4 * 2 + 1
+    titles = [passage.title for passage in KnowledgeBase.open(result.knowledge_base)]
+    assert titles[:5] == ["Shared", "Alpha", "Ann Alpha", "Gamma", "Ann Gamma"]
+    engine = BM25SearchEngine.open(result.knowledge_base)
+    assert engine.search("who wrote Delta", 1)[0].title == "Delta"
+    engine.close()
+
+
+def test_running_again_replaces(raw, tmp_path):
+    prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    first = digests(tmp_path / "out")
+    prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert digests(tmp_path / "out") == first
+    write(raw / TRAIN, record("Zeta"))
+    result = prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert result.passages == 5
+    assert [q.id for q in read_questions(result.train_path)] == ["2hop__Zeta"]
+
+
+def test_failing_half_way_leaves_what_was_there(raw, tmp_path):
+    prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    before = digests(tmp_path / "out")
+    dev = (raw / DEV).read_bytes()
+    (raw / DEV).write_bytes(dev + dev[:100])
+    write(raw / TRAIN, record("Zeta"))
+    with pytest.raises(DataError, match=rf"{DEV}, line 2 is not whole JSON"):
+        prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert digests(tmp_path / "out") == before
+
+
+def test_killed_half_way_leaves_what_was_there(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare(raw, out, build_knowledge_base=True, report=lambda line: None)
+    before = digests(out)
+    write(raw / TRAIN, record("Zeta"))
+    program = (
+        "import sys, time; from pathlib import Path; from stepsearch.preparation import prepare\n"
+        "def report(line): print(line, flush=True); time.sleep(60)\n"
+        "prepare(Path(sys.argv[1]), Path(sys.argv[2]), build_knowledge_base=True, report=report)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(raw), str(out)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"train_processed.json: 1 questions")
+        os.kill(process.pid, signal.SIGKILL)
+    assert {name: digest for name, digest in digests(out).items() if ".prepare.tmp" not in name} == before
+    prepare(raw, out, build_knowledge_base=True, report=lambda line: None)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "dev_processed.json",
+        "knowledge_base",
+        "train_processed.json",
+    ]
+
+
+def test_missing_files_say_where_the_benchmarks_are_published(raw, tmp_path):
+    (raw / TRAIN).unlink()
+    with pytest.raises(DataError) as error:
+        prepare(raw, tmp_path / "out")
+    for part in (
+        TRAIN,
+        str(raw),
+        "https://github.com/StonyBrookNLP/musique",
+        "https://hotpotqa.github.io",
+        "https://github.com/Alab-NII/2wikimultihop",
+        "https://github.com/ofirpress/self-ask",
+    ):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_written(raw, tmp_path):
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
+    with pytest.raises(DataError, match="cannot be written"):
+        prepare(raw, tmp_path / "out")
+
+
+def test_foreign_knowledge_base_folder_is_kept(raw, tmp_path):
+    (tmp_path / "out" / "knowledge_base").mkdir(parents=True)
+    (tmp_path / "out" / "knowledge_base" / "letter.txt").write_text("dear", encoding="utf-8")
+    before = digests(tmp_path / "out")
+    with pytest.raises(DataError, match="exists and is no knowledge base"):
+        prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert digests(tmp_path / "out") == before
+
+
+def test_no_train_sample(raw, tmp_path):
+    with pytest.raises(DataError, match="max_train_samples is 0: it must be at least 1"):
+        prepare(raw, tmp_path / "out", max_train_samples=0)
