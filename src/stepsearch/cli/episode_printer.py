@@ -3,11 +3,11 @@
 from rich.console import Console
 from rich.text import Text
 
-from stepsearch.protocol import ANSWER, SEARCH, THINK, blocks
+from stepsearch.protocol import ANSWER, INFORMATION, SEARCH, THINK, blocks
 from stepsearch.rollout.runner import EpisodeEvent
 from stepsearch.types import Passage, StopReason, Trajectory
 
-_STYLES = {THINK: "dim italic", SEARCH: "bold cyan", ANSWER: "bold green"}
+_STYLES = {THINK: "dim italic", SEARCH: "bold cyan", ANSWER: "bold green", INFORMATION: "magenta"}
 _SHOWN_CHARACTERS = 300
 
 
@@ -27,6 +27,12 @@ class EpisodePrinter:
         elif event.trajectory is not None:
             self._end(event.trajectory)
 
+    def show_trajectory(self, trajectory: Trajectory) -> None:
+        """Print a finished episode."""
+        for name, content in blocks(trajectory.response_text):
+            self._line(name or "text", content, _STYLES.get(name, "yellow"))
+        self._end(trajectory)
+
     def _documents(self, passages: tuple[Passage, ...]) -> None:
         if not passages:
             self._line("documents", "none found", "magenta")
@@ -41,4 +47,4 @@ class EpisodePrinter:
             self._line("no answer", f"the episode ended: {reason}", "bold red")
 
     def _line(self, label: str, content: str, style: str) -> None:
-        self._console.print(Text.assemble((f"{label:>9}  ", "bold"), (content, style)), soft_wrap=True)
+        self._console.print(Text.assemble((f"{label:>11}  ", "bold"), (content, style)), soft_wrap=True)

@@ -9,6 +9,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 _PLAIN_LINE_SECONDS = 10.0
 
+Advance = Callable[[float], None]
+"""What work calls with how much of its stage it has just done."""
+
 
 class StageProgress:
     """One bar over several stages of unequal length; `seconds` has what each finished stage took.
@@ -43,7 +46,7 @@ class StageProgress:
             yield self
 
     @contextmanager
-    def stage(self, name: str, total: float = 1.0) -> Iterator[Callable[[float], None]]:
+    def stage(self, name: str, total: float = 1.0) -> Iterator[Advance]:
         """Name the running stage and hand over what its work calls with how much of `total` it has just done."""
         position = list(self._shares).index(name) + 1
         label = f"[{position}/{len(self._shares)}] {name}" if len(self._shares) > 1 else name
@@ -52,7 +55,7 @@ class StageProgress:
         self._show(label, 0.0)
         self._print(label)
 
-        def advance(amount: float = 1.0) -> None:
+        def advance(amount: float) -> None:
             nonlocal done, last_line
             done += amount
             self._show(label, self._shares[name] * min(done / total, 1.0))

@@ -37,6 +37,7 @@ class Baselines:
         observations: renders what it finds, as in an episode.
         top_k: documents per question.
         max_tokens: budget of the turn.
+        max_length: tokens that context and turn may have together.
         temperature: 0 is greedy.
     """
 
@@ -46,6 +47,7 @@ class Baselines:
     observations: ObservationBuilder
     top_k: int
     max_tokens: int
+    max_length: int
     temperature: float = 0.0
 
     def direct(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[str | None]:
@@ -79,15 +81,17 @@ class Baselines:
         return [action.text if isinstance(action, Answer) else None for action in actions]
 
     def _sample(self, contexts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
-        """Return the ids sampled after each context until a tag closes."""
+        """Return the ids sampled after each context until a tag closes; none where the context leaves no room."""
         for index, (context, seed) in enumerate(zip(contexts, seeds, strict=True)):
-            self.engine.submit(index, context, Sampling(self.max_tokens, seed, self.temperature))
+            room = min(self.max_tokens, self.max_length - len(context))
+            if room > 0:
+                self.engine.submit(index, context, Sampling(room, seed, self.temperature))
         sampled: dict[int, list[int]] = {}
         while self.engine.active:
             for segment in self.engine.step():
                 sampled[segment.request_id] = segment.token_ids
                 self.engine.release(segment.request_id)
-        return [sampled[index] for index in range(len(contexts))]
+        return [sampled.get(index, []) for index in range(len(contexts))]
 
 
 def measure_baselines(

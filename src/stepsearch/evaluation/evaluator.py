@@ -11,28 +11,31 @@ from stepsearch.rollout.seeding import episode_seed
 from stepsearch.types import Question, Trajectory
 
 
+def question_seeds(seed: int, count: int) -> list[int]:
+    """Return the episode seeds of the first `count` questions of an evaluation."""
+    return [episode_seed(seed, index) for index in range(count)]
+
+
 def run_questions(
     runner: RolloutRunner,
     questions: Sequence[Question],
-    *,
-    seed: int,
+    seeds: Sequence[int],
     batch_size: int,
     advance: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """Return the episode of every question, in order; an episode's noise depends on the seed and its index alone.
+    """Return the episode of every question, in order.
 
     Args:
         runner: samples the episodes.
         questions: what to ask.
-        seed: seeds the sampling; of no effect when it is greedy.
+        seeds: one per question; of no effect when sampling is greedy.
         batch_size: episodes handed to the runner at once.
         advance: told how many questions a finished batch had.
     """
     trajectories: list[Trajectory] = []
     for start in range(0, len(questions), batch_size):
         batch = questions[start : start + batch_size]
-        seeds = [episode_seed(seed, index) for index in range(start, start + len(batch))]
-        trajectories += runner.run(batch, seeds)
+        trajectories += runner.run(batch, seeds[start : start + batch_size])
         if advance:
             advance(len(batch))
     return trajectories
@@ -45,6 +48,12 @@ def write_predictions(path: Path, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:
             lines.write(json.dumps(_prediction(trajectory), ensure_ascii=False) + "\n")
     os.replace(temporary, path)
+
+
+def read_predictions(path: Path) -> list[Trajectory]:
+    """Return the episodes that `write_predictions` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        return [Trajectory.from_json(json.loads(line)["trajectory"]) for line in lines]
 
 
 def _prediction(trajectory: Trajectory) -> dict[str, object]:

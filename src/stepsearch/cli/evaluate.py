@@ -1,0 +1,133 @@
+"""`stepsearch evaluate`: EM and F1 of a model on the benchmarks."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
+from stepsearch.cli.progress import StageProgress
+from stepsearch.cli.versions import package_versions
+from stepsearch.config import Config, as_mapping, overridden_keys
+from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
+from stepsearch.errors import DataError
+from stepsearch.evaluation.baselines import BaselineResult, measure_baselines
+from stepsearch.evaluation.evaluator import question_seeds, run_questions, write_predictions
+from stepsearch.evaluation.metrics import EvaluationMetrics, measure
+from stepsearch.evaluation.report import baselines_table, figures_table, published_json, write_json
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.search import SearchEngine
+from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetResult:
+    """What was measured on one dataset; `baselines` is empty unless they were asked for."""
+
+    file: Path
+    metrics: EvaluationMetrics
+    baselines: Mapping[str, BaselineResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        baselines = {name: result.to_json() for name, result in self.baselines.items()}
+        return {**self.metrics.to_json(), "file": str(self.file), "baselines": baselines or None}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate on every dataset that was asked for; write summary and predictions, and print the tables.
+
+    Raises:
+        DataError: a file or the corpus is missing, or the output folder cannot be written.
+        ModelError: the model cannot be loaded.
+    """
+    started = time.perf_counter()
+    console = Console(highlight=False)
+    folder = RunFolder.at(args.output_dir, parts=("results",)).results
+    files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
+    benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
+    policy = StepSearchModel.load(args.model_path)
+    config, engine, corpus = choose_corpus(args, policy.record, list(benchmarks.values()))
+    console.print(corpus, markup=False)
+    player = Player(policy, build_search(config.search, engine), config)
+    results = {
+        name: DatasetResult(files[name], *result)
+        for name, result in evaluate_all(player, benchmarks, args, folder, console).items()
+    }
+    summary = {
+        "model": str(args.model_path),
+        "corpus": corpus,
+        "datasets": {name: result.to_json() for name, result in results.items()},
+        "published": published_json() if args.compare_baselines else None,
+        "seed": config.seed,
+        "seconds": time.perf_counter() - started,
+        "config": as_mapping(config),
+        "versions": package_versions(),
+    }
+    write_json(folder / "evaluation_summary.json", summary)
+    show(results, console)
+    console.print(f"written to {folder}", markup=False)
+
+
+def choose_corpus(
+    args: argparse.Namespace, record: Mapping[str, Any], benchmarks: Sequence[Benchmark]
+) -> tuple[Config, SearchEngine | None, str]:
+    """Return the settings, the engine where it is not built from them, and a line that says what is searched.
+
+    The corpus is the files' own contexts, all of them together, unless a knowledge base or an engine is asked for.
+
+    Raises:
+        DataError: nothing is asked for and the files have no contexts.
+    """
+    asked = overridden_keys(args.overrides)
+    overrides = list(args.overrides)
+    if args.knowledge_base is not None:
+        overrides.append(f"search.knowledge_base={args.knowledge_base}")
+    config = settings_of_model(record, args.config, overrides)
+    engine_asked = "search.engine_type" in asked
+    if args.knowledge_base is not None or engine_asked or "search.knowledge_base" in asked:
+        settings, line = find_corpus(config.search, None, engine_asked)
+        return config.model_copy(update={"search": settings}), None, line
+    passages = {passage.id: passage for benchmark in benchmarks for passage in benchmark.passages}
+    if not passages:
+        names = " and ".join(benchmark.dataset for benchmark in benchmarks)
+        raise DataError(
+            f"{names} comes without documents to search: name a corpus with --knowledge-base DIR, or evaluate it "
+            "together with a dataset that has contexts"
+        )
+    line = f"search: bm25 over the {len(passages):,} passages of the benchmark files' own contexts"
+    return config, BM25SearchEngine.from_passages(list(passages.values())), line
+
+
+def evaluate_all(
+    player: Player, benchmarks: Mapping[str, Benchmark], args: argparse.Namespace, folder: Path, console: Console
+) -> dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]]:
+    """Return metrics and baselines of every dataset; writes the predictions of each as soon as they are there."""
+    questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
+    progress = StageProgress(console, {name: len(asked) for name, asked in questions.items()})
+    evaluation = player.config.evaluation
+    runner = player.runner(evaluation.temperature)
+    results: dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]] = {}
+    with progress.running():
+        for name, asked in questions.items():
+            seeds = question_seeds(player.config.seed, len(asked))
+            with progress.stage(name, len(asked)) as advance:
+                trajectories = run_questions(runner, asked, seeds, evaluation.batch_size, advance)
+                write_predictions(folder / f"predictions_{name}.jsonl", trajectories)
+                compare = player.baselines(evaluation.temperature) if args.compare_baselines else None
+                baselines = measure_baselines(compare, asked, seeds, evaluation.batch_size) if compare else {}
+            results[name] = (measure(trajectories), baselines)
+    return results
+
+
+def show(results: Mapping[str, DatasetResult], console: Console) -> None:
+    """Print the tables."""
+    metrics = {name: result.metrics for name, result in results.items()}
+    console.print(figures_table("Evaluation", metrics))
+    if any(result.baselines for result in results.values()):
+        console.print(baselines_table(metrics, {name: result.baselines for name, result in results.items()}))

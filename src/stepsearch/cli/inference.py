@@ -1,0 +1,95 @@
+"""`stepsearch inference`: ask a trained policy and watch it search."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
+from stepsearch.cli.episode_printer import EpisodePrinter
+from stepsearch.config import Config, overridden_keys
+from stepsearch.errors import ConfigError, DataError, StepSearchError
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.rollout import RolloutRunner, episode_seed
+from stepsearch.types import Question, Trajectory
+
+_LEAVE = ("exit", "quit")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Answer one question, or one after the other until the user leaves.
+
+    Raises:
+        ConfigError: single mode has no question.
+        DataError: the knowledge base is not there.
+        ModelError: the model cannot be loaded.
+    """
+    if args.mode == "single" and not (args.question or "").strip():
+        raise ConfigError('--mode single asks one question: add --question "…"')
+    console = Console(highlight=False)
+    session = open_session(args, console)
+    if args.mode == "single":
+        session.ask(args.question)
+    else:
+        session.converse()
+
+
+def open_session(args: argparse.Namespace, console: Console) -> "InferenceSession":
+    """Return a session with the model and the corpus that the flags name."""
+    policy = StepSearchModel.load(args.model_path)
+    overrides = list(args.overrides)
+    if args.knowledge_base is not None:
+        overrides.append(f"search.knowledge_base={args.knowledge_base}")
+    config = settings_of_model(policy.record, args.config, overrides)
+    settings = config.search
+    if settings.knowledge_base and not Path(settings.knowledge_base).is_dir():
+        raise DataError(
+            f"knowledge base {settings.knowledge_base} is not there (the model remembers it from training, or a "
+            "setting names it): say where it is with --knowledge-base DIR"
+        )
+    settings, line = find_corpus(settings, None, "search.engine_type" in overridden_keys(overrides))
+    console.print(line, markup=False)
+    config = config.model_copy(update={"search": settings})
+    runner = Player(policy, build_search(settings), config).runner(config.evaluation.temperature)
+    return InferenceSession(runner, config, console)
+
+
+class InferenceSession:
+    """Asks questions one by one and shows each episode as it happens."""
+
+    def __init__(self, runner: RolloutRunner, config: Config, console: Console) -> None:
+        self._runner = runner
+        self._config = config
+        self._console = console
+        self._asked = 0
+
+    def ask(self, text: str) -> Trajectory:
+        """Answer one question, showing thoughts, searches, documents and the answer.
+
+        Raises:
+            DataError: the question does not fit the context.
+        """
+        self._asked += 1
+        question = Question(id=f"question {self._asked}", question=text.strip(), answers=())
+        seed = episode_seed(self._config.seed, self._asked)
+        return self._runner.run([question], [seed], EpisodePrinter(self._console).show)[0]
+
+    def converse(self) -> None:
+        """Answer until an empty line, `exit` or the end of the input; an error is shown and the session goes on."""
+        self._console.print("Ask a question; an empty line or exit leaves.", style="dim")
+        while (text := self._read()) is not None:
+            try:
+                self.ask(text)
+            except StepSearchError as error:
+                self._console.print(f"error: {error}", style="bold red", markup=False)
+            except KeyboardInterrupt:
+                self._console.print("stopped", style="bold red")
+            except Exception:
+                self._console.print_exception()
+
+    def _read(self) -> str | None:
+        try:
+            text = self._console.input("[bold]question[/bold]> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            return None
+        return None if not text or text.lower() in _LEAVE else text

@@ -1,0 +1,193 @@
+"""`stepsearch quickstart`: the whole pipeline on the embedded default, from a generated world to an answered question."""
+
+import argparse
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stepsearch.cli.assembly import Player, build_search, find_corpus, warm_started_policy
+from stepsearch.cli.episode_printer import EpisodePrinter
+from stepsearch.cli.progress import Advance, StageProgress
+from stepsearch.cli.stage_ledger import StageLedger
+from stepsearch.cli.train import train_policy
+from stepsearch.cli.versions import package_versions
+from stepsearch.config import Config, as_mapping, load_config
+from stepsearch.data import read_questions
+from stepsearch.data.synthetic import write_world
+from stepsearch.errors import DataError
+from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
+from stepsearch.evaluation.metrics import EvaluationMetrics, measure, score_episode
+from stepsearch.evaluation.report import figures_table, write_json
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.preparation.pipeline import prepare
+from stepsearch.training.run_folder import RunFolder
+from stepsearch.types import Question, Trajectory
+
+WORLD, DATA, WARM_START, BEFORE, TRAINING, AFTER = (
+    "generate the world",
+    "prepare the data",
+    "warm start",
+    "evaluate before",
+    "StePPO",
+    "evaluate after",
+)
+# Rough shares of the time, for the bar.
+SHARES = {WORLD: 1, DATA: 1, WARM_START: 40, BEFORE: 3, TRAINING: 52, AFTER: 3}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run every stage that is not finished, print what came out and write `summary.json`.
+
+    Raises:
+        StepSearchError: a setting or the output folder is wrong, or training could not go on.
+    """
+    config = load_config(args.config or default_config_file(), args.overrides)
+    console = Console(highlight=False)
+    folder = RunFolder.at(args.output_dir)
+    ledger = StageLedger(folder.root / "quickstart.json", as_mapping(config), args.resume)
+    before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES)).run()
+    metrics = {"warm start": measure(before), "StePPO": measure(after)}
+    summary = summarise(config, ledger.seconds, metrics["warm start"], metrics["StePPO"])
+    write_json(folder.root / "summary.json", summary)
+    console.print(figures_table(f"Questions about entities that training never saw (seed {config.seed})", metrics))
+    show_one_answer(after, console)
+    console.print(closing_words(summary, folder), markup=False, soft_wrap=True)
+
+
+def default_config_file() -> Path:
+    """Return `config/tiny.yaml` of the source tree, or the copy that an installed package carries."""
+    here = Path(__file__)
+    for candidate in (here.parents[3] / "config" / "tiny.yaml", here.parent / "tiny.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise DataError("config/tiny.yaml is not where it should be: name it with --config FILE")
+
+
+class Quickstart:
+    """The stages, each leaving its result on disk, where the next one finds it.
+
+    Args:
+        config: all settings.
+        folder: the run.
+        ledger: knows which stages are finished.
+        progress: shows the running one.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, ledger: StageLedger, progress: StageProgress) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._progress = progress
+        self._raw = folder.root / "raw"
+        self._data = folder.root / "data"
+        self._warm_start = folder.checkpoints / "warm_start"
+        self._before = folder.results / "predictions_before.jsonl"
+        self._after = folder.results / "predictions_after.jsonl"
+        self._config = config
+
+    def run(self) -> tuple[list[Trajectory], list[Trajectory]]:
+        """Run what is left to do; return the evaluation's episodes before and after training."""
+        config = self._config
+        with self._progress.running():
+            self._stage(WORLD, lambda advance, resume: write_world(self._raw, config.world, config.seed))
+            self._stage(DATA, lambda advance, resume: self._prepare())
+            self._stage(WARM_START, lambda advance, resume: self._start_warm(advance))
+            self._stage(BEFORE, lambda advance, resume: self._evaluate(self._warm_start, self._before, advance))
+            self._stage(TRAINING, self._train)
+            self._stage(AFTER, lambda advance, resume: self._evaluate(self._folder.best_model, self._after, advance))
+        return read_predictions(self._before), read_predictions(self._after)
+
+    def _stage(self, name: str, work: Callable[[Advance, bool], Any]) -> None:
+        if name in self._ledger.seconds:
+            self._progress.skip(name)
+            return
+        resume = self._ledger.start(name)
+        with self._progress.stage(name) as advance:
+            work(advance, resume)
+        self._ledger.finish(name, self._progress.seconds[name])
+
+    def _prepare(self) -> None:
+        prepare(self._raw, self._data, build_knowledge_base=True, report=lambda line: None)
+
+    def _start_warm(self, advance: Advance) -> None:
+        policy = warm_started_policy(self._config, self._questions("train"), advance)
+        policy.save(self._warm_start, {})
+
+    def _train(self, advance: Advance, resume: bool) -> None:
+        train_policy(
+            self._searching_config(),
+            StepSearchModel.load(self._warm_start),
+            self._questions("train"),
+            self._folder,
+            eval_questions=self._questions("dev")[: self._config.evaluation.dev_questions],
+            resume=resume,
+            advance=advance,
+        )
+
+    def _evaluate(self, model: Path, predictions: Path, advance: Advance) -> None:
+        """Play the dev questions that don't choose the best model; all of them where those are all there are."""
+        questions = self._questions("dev")
+        questions = questions[self._config.evaluation.dev_questions :] or questions
+        config = self._searching_config()
+        player = Player(StepSearchModel.load(model), build_search(config.search), config)
+        seeds = question_seeds(config.seed, len(questions))
+        trajectories = run_questions(
+            player.runner(config.evaluation.temperature),
+            questions,
+            seeds,
+            config.evaluation.batch_size,
+            lambda count: advance(count / len(questions)),
+        )
+        write_predictions(predictions, trajectories)
+
+    def _questions(self, split: str) -> list[Question]:
+        return read_questions(self._data / f"{split}_processed.json")
+
+    def _searching_config(self) -> Config:
+        settings, _ = find_corpus(self._config.search, self._data / "train_processed.json", engine_asked=False)
+        return self._config.model_copy(update={"search": settings})
+
+
+def summarise(
+    config: Config, stages: dict[str, float], before: EvaluationMetrics, after: EvaluationMetrics
+) -> dict[str, Any]:
+    """Return what `summary.json` holds."""
+    return {
+        "seed": config.seed,
+        "seconds": sum(stages.values()),
+        "peak_memory_mb": peak_memory_mb(),
+        "before": before.to_json(),
+        "after": after.to_json(),
+        "stages": stages,
+        "config": as_mapping(config),
+        "versions": package_versions(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on macOS, in KiB elsewhere.
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def show_one_answer(trajectories: list[Trajectory], console: Console) -> None:
+    """Print the whole trace of one question: a right answer that took the most searches, if there is one."""
+    trajectory = max(trajectories, key=lambda episode: (score_episode(episode).em, len(episode.steps)))
+    console.print(f"\nOne of them: {trajectory.question.question}", style="bold", markup=False)
+    EpisodePrinter(console).show_trajectory(trajectory)
+    console.print(f"(the answer is {trajectory.question.answers[0]})\n", markup=False)
+
+
+def closing_words(summary: dict[str, Any], folder: RunFolder) -> str:
+    """Return how long it took, where everything is, and what to run next."""
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
+    return (
+        f"{summary['seconds']:.0f} s ({stages}), {summary['peak_memory_mb']:.0f} MB; written to {folder.root}\n"
+        f"ask it:       stepsearch inference --model-path {folder.best_model} --mode interactive\n"
+        f"see curves:   tensorboard --logdir {folder.logs / 'tensorboard'}\n"
+        "your data:    stepsearch prepare-data --raw-musique-dir DIR --output-dir data --build-knowledge-base"
+    )
