@@ -1,1 +1,19 @@
+"""Finding passages: the contract, the engines, and the guard that a rollout asks through."""
 
+from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.engines import ENGINES, EngineFactory, build_search_engine
+from stepsearch.search.guarded_search import GuardedSearch, SearchOutcome, SearchStatistics
+from stepsearch.search.mock_search import MockSearchEngine
+from stepsearch.search.search_engine import SearchEngine
+
+__all__ = [
+    "ENGINES",
+    "BM25SearchEngine",
+    "EngineFactory",
+    "GuardedSearch",
+    "MockSearchEngine",
+    "SearchEngine",
+    "SearchOutcome",
+    "SearchStatistics",
+    "build_search_engine",
+]

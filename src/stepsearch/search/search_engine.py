@@ -37,5 +37,24 @@ class SearchEngine(ABC):
 
 
 def as_passages(results: Sequence[str | Passage], top_k: int) -> list[Passage]:
-    """Return `results` as passages, cut to `top_k`; a text becomes a passage whose id is its content hash."""
-    return [result if isinstance(result, Passage) else Passage.from_text(result) for result in results[:top_k]]
+    """Return `results` as passages, cut to `top_k`; a text becomes a passage whose id is its content hash.
+
+    Raises:
+        SearchError: the results are no sequence of texts or passages.
+    """
+    return [_as_passage(result) for result in _as_sequence(results)[:top_k]]
+
+
+def _as_sequence(results: object) -> Sequence[object]:
+    # One text is a sequence of texts to Python, and would pass as documents of one letter each.
+    if isinstance(results, Sequence) and not isinstance(results, str):
+        return results
+    raise SearchError(f"search must return a list of texts or passages, not a {type(results).__name__}")
+
+
+def _as_passage(result: object) -> Passage:
+    if isinstance(result, Passage):
+        return result
+    if isinstance(result, str):
+        return Passage.from_text(result)
+    raise SearchError(f"search must return texts or passages; among its results is a {type(result).__name__}")

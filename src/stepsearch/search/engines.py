@@ -1,0 +1,51 @@
+"""Every search engine that a config can name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stepsearch.config import SearchSettings
+from stepsearch.errors import SearchError
+from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.mock_search import MockSearchEngine
+from stepsearch.search.search_engine import SearchEngine
+
+EngineFactory = Callable[[SearchSettings, Path | None], SearchEngine]
+
+
+def _bm25(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    if knowledge_base is None:
+        raise SearchError(
+            "search.engine_type bm25 searches a knowledge base, and there is none: name its folder with "
+            "search.knowledge_base=DIR, or make one with prepare-data --build-knowledge-base"
+        )
+    return BM25SearchEngine.open(knowledge_base)
+
+
+def _mock(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    return MockSearchEngine()
+
+
+ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "mock": _mock}
+
+
+def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = None) -> SearchEngine:
+    """Return the engine that `settings.engine_type` names.
+
+    Args:
+        settings: the search section of the config.
+        knowledge_base: folder of the knowledge base; by default the one that the settings name.
+
+    Raises:
+        DataError: the knowledge base cannot be read.
+        SearchError: no engine has that name, or the engine lacks what it needs.
+    """
+    factory = ENGINES.get(settings.engine_type)
+    if factory is None:
+        known = ", ".join(ENGINES)
+        raise SearchError(
+            f"search.engine_type {settings.engine_type} is not available: choose one of {known}, for example "
+            "search.engine_type=bm25 search.knowledge_base=DIR"
+        )
+    if knowledge_base is None and settings.knowledge_base is not None:
+        knowledge_base = Path(settings.knowledge_base)
+    return factory(settings, knowledge_base)
