@@ -54,8 +54,10 @@ class KnowledgeBase(Sequence[Passage]):
             DataError: there are no passages, or `folder` holds something else than a knowledge base.
         """
         folder = Path(folder)
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         _refuse_foreign(folder)
+        beside = folder.with_name(f".{folder.name}.tmp")
+        # One that a killed run left behind.
+        shutil.rmtree(beside, ignore_errors=True)
         try:
             with KnowledgeBaseWriter(beside) as writer:
                 writer.add_all(passages)
@@ -79,7 +81,8 @@ class KnowledgeBase(Sequence[Passage]):
                 lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(folder, f"{error}") from None
-        if offsets.shape != (manifest["passages"] + 1,) or not len(lines) == manifest["bytes"] == offsets[-1]:
+        fits = offsets.shape == (manifest["passages"] + 1,) and offsets.dtype == np.int64
+        if not fits or not len(lines) == manifest["bytes"] == offsets[-1]:
             raise _damaged(folder, f"its files do not fit {MANIFEST_FILE}")
         return cls(folder, manifest["fingerprint"], lines, offsets)
 
@@ -101,10 +104,6 @@ class KnowledgeBase(Sequence[Passage]):
             bounds = self._offsets[first : first + _CHUNK + 1].tolist()
             for position, (start, end) in enumerate(pairwise(bounds), start=first):
                 yield self._decode(position, self._lines[start:end])
-
-    def texts_for_index(self) -> Iterator[str]:
-        """Yield title and body of every passage as one text, in order."""
-        return (f"{passage.title} {passage.text}" if passage.title else passage.text for passage in self)
 
     def _decode(self, position: int, line: bytes) -> Passage:
         try:
@@ -177,7 +176,8 @@ def replace_knowledge_base(source: Path, target: Path) -> None:
         DataError: `target` holds something else.
     """
     _refuse_foreign(target)
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         os.replace(target, old)
     os.replace(source, target)
@@ -201,8 +201,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise _damaged(folder, f"{MANIFEST_FILE} is not JSON") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{MANIFEST_FILE}: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{path} is not the manifest of a knowledge base")
     if manifest.get("version") != VERSION:
@@ -210,8 +210,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is a knowledge base of version {manifest.get('version')} and this program reads version "
             f"{VERSION}: make it anew with prepare-data --build-knowledge-base"
         )
-    if not {"passages", "bytes", "fingerprint"} <= manifest.keys():
-        raise _damaged(folder, f"{MANIFEST_FILE} lacks keys")
+    for key, kind in (("passages", int), ("bytes", int), ("fingerprint", str)):
+        if not isinstance(manifest.get(key), kind):
+            raise _damaged(folder, f"{MANIFEST_FILE} lacks '{key}'")
     return manifest
 
 

@@ -200,12 +200,23 @@ def _listed(file: BinaryIO, path: Path) -> Iterator[Record]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         reason = f"{error.msg[0].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
         raise DataError(f"{where} is not whole JSON ({reason}): cut off or damaged, get it again") from None
-    except RecursionError:
-        raise DataError(f"{where} is nested too deeply to be data") from None
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{where} is no JSON that can be read: {error}") from None
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_half_characters(value, where)
+    return value
+
+
+def _refuse_half_characters(value: Any, where: str) -> None:
+    """Raise where an escape stands for half a character, which no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where} holds half of a surrogate pair: its escapes are damaged, get it again") from None
 
 
 def _kind(value: Any) -> str:

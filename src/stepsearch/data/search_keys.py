@@ -71,8 +71,9 @@ def _words(text: str) -> frozenset[str]:
 
 _PERSON_RELATIONS = _words(
     "author performer spouse father mother child sibling relative composer creator screenwriter producer director "
-    "editor architect illustrator founder owner chairperson presenter narrator student conductor winner developer "
-    "librettist lyricist partner stepparent manufacturer publisher husband wife brother sister"
+    "editor architect illustrator chairperson presenter narrator student conductor winner developer "
+    "librettist lyricist partner stepparent manufacturer publisher husband wife brother sister "
+    "president mayor governor king queen chairman leader head manager coach captain writer singer actor owner founder"
 ) | {"doctoral advisor", "head coach", "head of government", "head of state", "chief executive officer"}
 _PREPOSITIONS = _words("about after against as at before by for from in into of off on out over to under with")
 _QUESTION_WORDS = _words("who whom whose what which when where why how")

@@ -129,13 +129,26 @@ def test_byte_order_mark_is_no_matter(musique_record, write_jsonl):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("3\n", "line 1 must be a JSON object, not a number"), ("[[1]]", "record 1 must be a JSON object, not a list")],
+    [
+        ("3\n", "line 1 must be a JSON object, not a number"),
+        ("[[1]]", "record 1 must be a JSON object, not a list"),
+        ("[" * 100_000, "is no JSON that can be read"),
+        ('{"id": "\\ud83d"}\n', "line 1 holds half of a surrogate pair"),
+    ],
 )
 def test_other_json_than_objects(content, message, tmp_path):
     path = tmp_path / "odd.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=re.escape(message)):
         read_benchmark(path, "musique")
+
+
+def test_escaped_characters(musique_record, tmp_path):
+    path = tmp_path / "escaped.jsonl"
+    musique_record["answer"] = "\N{CAT FACE}"
+    path.write_text(json.dumps(musique_record), encoding="utf-8")
+    assert "\\ud83d" in path.read_text(encoding="utf-8")
+    assert read_benchmark(path, "musique").questions[0].answers[0] == "\N{CAT FACE}"
 
 
 def test_missing_file_and_folder_in_place_of_file(tmp_path):
