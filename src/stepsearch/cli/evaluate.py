@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
-from stepsearch.cli.progress import StageProgress
+from stepsearch.cli.progress import StageProgress, open_console
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, overridden_keys
 from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         ModelError: the model cannot be loaded.
     """
     started = time.perf_counter()
-    console = Console(highlight=False)
+    console = open_console()
     folder = RunFolder.at(args.output_dir, parts=("results",)).results
     files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
 from stepsearch.cli.episode_printer import EpisodePrinter
+from stepsearch.cli.progress import open_console
 from stepsearch.config import Config, overridden_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.mode == "single" and not (args.question or "").strip():
         raise ConfigError('--mode single asks one question: add --question "…"')
-    console = Console(highlight=False)
+    console = open_console()
     session = open_session(args, console)
     if args.mode == "single":
         session.ask(args.question)

@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here, not above: a command brings torch, and --help should not wait for it.
     try:
         command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")
+        _silence_loading_bars()
         command.run(args)
     except StepSearchError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -27,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\ninterrupted; continue with --resume" if "resume" in args else "\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _silence_loading_bars() -> None:
+    """Switch off the bars that transformers draws for every model it reads, where a command has imported it."""
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].utils.logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

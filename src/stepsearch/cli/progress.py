@@ -13,6 +13,15 @@ Advance = Callable[[float], None]
 """What work calls with how much of its stage it has just done."""
 
 
+_LOG_WIDTH = 120
+
+
+def open_console() -> Console:
+    """Return the console on standard output; what is piped or logged gets lines of a fixed width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
+
+
 class StageProgress:
     """One bar over several stages of unequal length; `seconds` has what each finished stage took.
 

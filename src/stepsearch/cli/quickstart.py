@@ -1,4 +1,4 @@
-"""`stepsearch quickstart`: the whole pipeline on the embedded default, from a generated world to an answered question."""
+"""`stepsearch quickstart`: the whole pipeline on the embedded default, from a generated world to an answer."""
 
 import argparse
 import resource
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stepsearch.cli.assembly import Player, build_search, find_corpus, warm_started_policy
 from stepsearch.cli.episode_printer import EpisodePrinter
-from stepsearch.cli.progress import Advance, StageProgress
+from stepsearch.cli.progress import Advance, StageProgress, open_console
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
 from stepsearch.cli.versions import package_versions
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
     """
     config = load_config(args.config or default_config_file(), args.overrides)
-    console = Console(highlight=False)
+    console = open_console()
     folder = RunFolder.at(args.output_dir)
     ledger = StageLedger(folder.root / "quickstart.json", as_mapping(config), args.resume)
     before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES)).run()

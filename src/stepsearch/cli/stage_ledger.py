@@ -56,6 +56,4 @@ class StageLedger:
         self.seconds, self.started = seconds, started
 
     def _write(self) -> None:
-        write_json(
-            self._path, {"config": self._config, "seconds": self.seconds, "started": sorted(self.started)}
-        )
+        write_json(self._path, {"config": self._config, "seconds": self.seconds, "started": sorted(self.started)})

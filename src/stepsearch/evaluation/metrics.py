@@ -154,4 +154,4 @@ def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, f
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     centre = share + z * z / (2 * count)
     scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
+    return max((centre - spread) / scale, 0.0), min((centre + spread) / scale, 1.0)

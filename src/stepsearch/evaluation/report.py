@@ -11,6 +11,16 @@ from rich.table import Table
 from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING, BaselineResult
 from stepsearch.evaluation.metrics import EvaluationMetrics
 
+_HEAD = ("questions", "EM", "EM, 95 % interval", "F1")
+_TAIL = (
+    "searches per question",
+    "golden recall",
+    "redundant documents",
+    "searches that found new gold",
+    "failed searches",
+    "format rate",
+)
+
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file so that it is there as a whole or not at all."""
@@ -31,25 +41,30 @@ def published_json() -> dict[str, Any]:
 def figures_table(title: str, columns: Mapping[str, EvaluationMetrics]) -> Table:
     """Return a table with one column per evaluation and one row per figure."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
-    rows: dict[str, dict[str, str]] = {}
-    for column, metrics in columns.items():
+    table.add_column("", no_wrap=True)
+    all_hops = sorted({hops for metrics in columns.values() for hops in metrics.em_by_hops})
+    cells = {column: dict(_figures(metrics)) for column, metrics in columns.items()}
+    for column in columns:
         table.add_column(column, justify="right")
-        for label, text in _figures(metrics):
-            rows.setdefault(label, {})[column] = text
-    for label, cells in rows.items():
-        table.add_row(label, *(cells.get(column, "") for column in columns))
+    for label in (*_HEAD, *(_hops_label(hops) for hops in all_hops), *_TAIL):
+        if any(label in figures for figures in cells.values()):
+            table.add_row(label, *(figures.get(label, "") for figures in cells.values()))
     return table
 
 
+def _hops_label(hops: int) -> str:
+    return f"EM, {hops} hops"
+
+
 def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
+    """Yield what of `_HEAD`, the hops and `_TAIL` the metrics hold."""
     low, high = metrics.em_interval
     yield "questions", str(metrics.count)
     yield "EM", f"{metrics.em:.3f}"
-    yield "  95 % interval", f"{low:.3f} – {high:.3f}"
+    yield "EM, 95 % interval", f"{low:.3f} – {high:.3f}"
     yield "F1", f"{metrics.f1:.3f}"
     for hops, em in metrics.em_by_hops.items():
-        yield f"EM, {hops} hops", f"{em:.3f} (of {metrics.count_by_hops[hops]})"
+        yield _hops_label(hops), f"{em:.3f} (of {metrics.count_by_hops[hops]})"
     yield "searches per question", f"{metrics.searches_per_question:.2f}"
     if metrics.golden_recall is not None:
         yield "golden recall", f"{metrics.golden_recall:.3f} (of {metrics.golden_recall_count})"
@@ -67,11 +82,11 @@ def baselines_table(
 ) -> Table:
     """Return EM / F1 in percent per dataset: this model's search, its baselines here, and the published numbers."""
     table = Table(title="EM / F1 in percent", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name, measured in metrics.items():
         table.add_column(f"{name} (of {measured.count})", justify="right")
     table.add_row("this model, searching", *(_percent(measured.em, measured.f1) for measured in metrics.values()))
-    for key, label in (("direct", "without search"), ("single_shot", "one search with the question")):
+    for key, label in (("direct", "without search"), ("single_shot", "one search")):
         cells = (baselines[name][key] for name in metrics)
         table.add_row(f"this model, {label}", *(_percent(cell.em, cell.f1) for cell in cells))
     table.add_section()
