@@ -4,18 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepsearch.cli.progress import Advance
 from stepsearch.config import Config, SearchSettings, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.evaluation.baselines import Baselines
 from stepsearch.models.in_process_engine import InProcessEngine
-from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.step_search_model import StepSearchModel, default_device
+from stepsearch.models.tiny import build_tiny_policy
+from stepsearch.models.tiny_tokenizer import name_token_groups
+from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.preparation.demonstrations import DemonstrationWriter
 from stepsearch.rollout import RolloutRunner
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import SearchEngine
-from stepsearch.search.engines import build_search_engine
 from stepsearch.search.guarded_search import GuardedSearch
+from stepsearch.training.demonstration_batches import DemonstrationEncoder
+from stepsearch.training.warm_start import warm_start
+from stepsearch.types import Question
 
-KNOWLEDGE_BASE = "knowledge_base"
+BM25, KNOWLEDGE_BASE = "bm25", "knowledge_base"
+TINY = "tiny"
 _REMEMBERED = ("model", "search", "rollout", "reward")
 
 
@@ -28,8 +36,8 @@ def settings_of_model(record: Mapping[str, Any], path: Path | None, overrides: S
 def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: bool) -> tuple[SearchSettings, str]:
     """Return the search settings with engine and knowledge base settled, and a line that says what was chosen.
 
-    A knowledge base that `search.knowledge_base` names, or that stands beside the data file, is searched with BM25
-    unless an engine was asked for.
+    The knowledge base that `search.knowledge_base` names, else the one beside the data file, is searched with BM25
+    unless another engine was asked for.
 
     Args:
         settings: as configured.
@@ -37,29 +45,57 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         engine_asked: whether the user named the engine.
 
     Raises:
-        DataError: the knowledge base that was named is not there.
+        DataError: the knowledge base is not there or not whole.
     """
+    is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
     beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
-    folder = Path(settings.knowledge_base) if settings.knowledge_base else beside
-    if folder is None or not (settings.knowledge_base or folder.is_dir()):
+    folder = Path(settings.knowledge_base) if settings.knowledge_base else None
+    if folder is None and beside is not None and beside.is_dir() and (is_open or settings.engine_type == BM25):
+        folder = beside
+    if folder is None:
         return settings, f"search: {settings.engine_type}"
-    passages = len(KnowledgeBase.open(folder))
-    is_default = settings.engine_type == SearchSettings().engine_type
-    engine_type = "bm25" if is_default and not engine_asked else settings.engine_type
-    settled = settings.model_copy(update={"engine_type": engine_type, KNOWLEDGE_BASE: str(folder.resolve())})
-    whose = "" if settings.knowledge_base else " beside the data file"
-    return settled, f"search: {engine_type} over the {passages:,} passages of {folder}{whose}"
+    engine_type = BM25 if is_open else settings.engine_type
+    settled = settings.model_copy(update={"engine_type": engine_type, "knowledge_base": str(folder.resolve())})
+    whose = " beside the data file" if folder == beside else ""
+    return (
+        settled,
+        f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
+    )
 
 
-def build_search(settings: SearchSettings, engine: SearchEngine | None = None) -> GuardedSearch:
-    """Return the guarded search of the settings, or of an engine that was handed over.
+def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
+    """Return an engine with the settings' time limit and retries around it."""
+    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
+
+
+def build_policy(
+    config: Config, questions: Sequence[Question], search: SearchEngine, advance: Advance = lambda share: None
+) -> StepSearchModel:
+    """Return the policy to train: loaded by name, or the embedded tiny one, warm-started on these questions.
 
     Raises:
-        SearchError: the engine is unknown or cannot be built.
+        ModelError: the model cannot be loaded.
+        TrainingError: the questions yield no demonstrations.
     """
-    if engine is None:
-        engine = build_search_engine(settings, Path(settings.knowledge_base) if settings.knowledge_base else None)
-    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
+    if config.model.name != TINY:
+        return StepSearchModel.load(config.model)
+    causal_lm, hf_tokenizer = build_tiny_policy(config.seed)
+    style = "question" if config.model.prompt == "auto" else config.model.prompt
+    tokenizer = ModelTokenizer(hf_tokenizer, style)
+    observations = ObservationBuilder(
+        tokenizer, config.rollout.max_observation_tokens, config.rollout.max_passage_tokens
+    )
+    warm_start(
+        causal_lm,
+        questions,
+        DemonstrationWriter(search, top_k=config.search.top_k, max_searches=config.reward.max_search_steps),
+        DemonstrationEncoder(tokenizer, observations, config.model.max_length),
+        config.warm_start,
+        seed=config.seed,
+        exchangeable=name_token_groups(hf_tokenizer),
+        on_update=lambda update: advance(1 / update.updates),
+    )
+    return StepSearchModel(causal_lm.to(default_device()), tokenizer)
 
 
 class Player:

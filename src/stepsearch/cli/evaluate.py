@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
+from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model
 from stepsearch.cli.progress import StageProgress, open_console
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, overridden_keys
@@ -20,7 +20,7 @@ from stepsearch.evaluation.evaluator import question_seeds, run_questions, write
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.evaluation.report import baselines_table, figures_table, published_json, write_json
 from stepsearch.models.step_search_model import StepSearchModel
-from stepsearch.search import SearchEngine
+from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.training.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     policy = StepSearchModel.load(args.model_path)
     config, engine, corpus = choose_corpus(args, policy.record, list(benchmarks.values()))
     console.print(corpus, markup=False)
-    player = Player(policy, build_search(config.search, engine), config)
+    player = Player(policy, guard(engine or build_search_engine(config.search), config.search), config)
     results = {
         name: DatasetResult(files[name], *result)
         for name, result in evaluate_all(player, benchmarks, args, folder, console).items()

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, build_search, find_corpus, settings_of_model
+from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.progress import open_console
 from stepsearch.config import Config, overridden_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rollout import RolloutRunner, episode_seed
+from stepsearch.search import build_search_engine
 from stepsearch.types import Question, Trajectory
 
 _LEAVE = ("exit", "quit")
@@ -51,7 +52,9 @@ def open_session(args: argparse.Namespace, console: Console) -> "InferenceSessio
     settings, line = find_corpus(settings, None, "search.engine_type" in overridden_keys(overrides))
     console.print(line, markup=False)
     config = config.model_copy(update={"search": settings})
-    runner = Player(policy, build_search(settings), config).runner(config.evaluation.temperature)
+    runner = Player(policy, guard(build_search_engine(settings), settings), config).runner(
+        config.evaluation.temperature
+    )
     return InferenceSession(runner, config, console)
 
 

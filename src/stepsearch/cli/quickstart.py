@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, build_search, find_corpus, warm_started_policy
+from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.progress import Advance, StageProgress, open_console
 from stepsearch.cli.stage_ledger import StageLedger
@@ -24,6 +24,7 @@ from stepsearch.evaluation.metrics import EvaluationMetrics, measure, score_epis
 from stepsearch.evaluation.report import figures_table, write_json
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.preparation.pipeline import prepare
+from stepsearch.search import build_search_engine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory
 
@@ -113,8 +114,8 @@ class Quickstart:
         prepare(self._raw, self._data, build_knowledge_base=True, report=lambda line: None)
 
     def _start_warm(self, advance: Advance) -> None:
-        policy = warm_started_policy(self._config, self._questions("train"), advance)
-        policy.save(self._warm_start, {})
+        engine = build_search_engine(self._searching_config().search)
+        build_policy(self._config, self._questions("train"), engine, advance).save(self._warm_start, {})
 
     def _train(self, advance: Advance, resume: bool) -> None:
         train_policy(
@@ -132,7 +133,7 @@ class Quickstart:
         questions = self._questions("dev")
         questions = questions[self._config.evaluation.dev_questions :] or questions
         config = self._searching_config()
-        player = Player(StepSearchModel.load(model), build_search(config.search), config)
+        player = Player(StepSearchModel.load(model), guard(build_search_engine(config.search), config.search), config)
         seeds = question_seeds(config.seed, len(questions))
         trajectories = run_questions(
             player.runner(config.evaluation.temperature),
