@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from stepsearch.errors import SearchError
 from stepsearch.search.search_engine import SearchEngine, as_passages
@@ -89,6 +90,17 @@ class GuardedSearch:
         with self._lock:
             statistics, self._statistics = self._statistics, SearchStatistics()
         return statistics
+
+    def cached_results(self) -> list[tuple[str, int, list[dict[str, Any]]]]:
+        """Return the cache as plain values, oldest first: query, top_k, and the passages' fields."""
+        with self._lock:
+            return [(*key, [asdict(passage) for passage in found.passages]) for key, found in self._cache.items()]
+
+    def restore_cache(self, results: Sequence[tuple[str, int, Sequence[Mapping[str, Any]]]]) -> None:
+        """Put what `cached_results` returned in the place of the cache, so that a resumed run asks what it would ask."""
+        restored = [((query, top_k), tuple(Passage(**fields) for fields in found)) for query, top_k, found in results]
+        with self._lock:
+            self._cache = OrderedDict((key, SearchOutcome(passages)) for key, passages in restored)
 
     def close(self) -> None:
         """Release what the engine holds."""
