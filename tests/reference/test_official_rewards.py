@@ -43,10 +43,13 @@ def trajectory_of(case: dict[str, Any]) -> Trajectory:
     given, output = case["input"], case["output"]
     documents = output["parsed_documents_per_step"]
     queries = output["parsed_searches"]
+    # A search that the environment did not answer issued its query, but has no documents.
     steps = [
-        SearchStep(query, plain_passages(found), 2 * i) for i, (query, found) in enumerate(zip(queries, documents))
+        SearchStep(query, plain_passages(documents[i]), 2 * i)
+        if i < len(documents)
+        else SearchStep(query, (), 2 * i, failed=True)
+        for i, query in enumerate(queries)
     ]
-    steps += [SearchStep(query, (), 2 * len(steps), failed=True) for query in queries[len(documents) :]]
     length = 2 * len(steps) + 2
     return Trajectory(
         question=Question(
