@@ -6,6 +6,7 @@ idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))                    (bm25s's method 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ class BM25Index:
         """
         import bm25s  # Slow to import where numba is installed.
 
+        # It asks for debug messages, which would end up in the training log.
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         vocabulary: dict[str, int] = {}
         # Ids in order of appearance: bm25s's own vocabulary depends on the hash seed, and so would the files.
         ids = [[vocabulary.setdefault(term, len(vocabulary)) for term in document] for document in documents]

@@ -57,4 +57,4 @@ def _as_passage(result: object) -> Passage:
         return result
     if isinstance(result, str):
         return Passage.from_text(result)
-    raise SearchError(f"search must return texts or passages; among its results is a {type(result).__name__}")
+    raise SearchError(f"search must return texts or passages; one of its results is of type {type(result).__name__}")

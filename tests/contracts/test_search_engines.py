@@ -1,0 +1,108 @@
+"""What every search engine must do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stepsearch.data.knowledge_base import KnowledgeBase
+from stepsearch.errors import SearchError
+from stepsearch.search import BM25SearchEngine, GuardedSearch, MockSearchEngine, SearchEngine
+from stepsearch.types import Passage
+
+TEXTS = ["The red fox lives in the wood.", "The brown hen lives on the farm.", "A red hen.", "巴黎 est né à Paris."]
+
+
+class CustomSearchEngine(SearchEngine):
+    """What a user writes: one method, returning strings."""
+
+    def __init__(self) -> None:
+        self.documents = list(TEXTS)
+
+    def search(self, query: str, top_k: int = 3) -> list[str]:
+        words = set(query.lower().split())
+        return [text for text in self.documents if words & set(text.lower().strip(".").split())][:top_k]
+
+    def add_documents(self, documents: list[str]) -> None:
+        self.documents += documents
+
+
+def in_memory(folder: Path) -> SearchEngine:
+    return BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
+
+
+def on_disk(folder: Path) -> SearchEngine:
+    KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
+    return BM25SearchEngine.build(folder / "kb")
+
+
+def mock(folder: Path) -> SearchEngine:
+    return MockSearchEngine({"red": [TEXTS[2], TEXTS[0]], "hen": [TEXTS[2], TEXTS[1]], "né": [TEXTS[3]]})
+
+
+def custom(folder: Path) -> SearchEngine:
+    return CustomSearchEngine()
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> SearchEngine:
+    build: Callable[[Path], SearchEngine] = request.param
+    return build(tmp_path)
+
+
+def test_a_batch_gives_what_each_query_gives(engine: SearchEngine) -> None:
+    queries = ["red", "hen", "nothing at all like this", "", "red"]
+    batch = engine.search_batch(queries, 3)
+    assert len(batch) == len(queries)
+    assert batch == [engine.search_batch([query], 3)[0] for query in queries]
+    assert engine.search_batch([], 3) == []
+
+
+def test_results_are_passages_with_content_and_identity(engine: SearchEngine) -> None:
+    (passages,) = engine.search_batch(["red"], 3)
+    assert {passage.text for passage in passages} == {TEXTS[0], TEXTS[2]}
+    for passage in passages:
+        assert passage.id == Passage.from_text(passage.text).id
+
+
+def test_at_most_top_k_come_back_and_fewer_when_there_are_no_more(engine: SearchEngine) -> None:
+    assert len(engine.search_batch(["red"], 1)[0]) == 1
+    assert len(engine.search_batch(["red"], 100)[0]) == 2
+    assert engine.search_batch(["red"], 1)[0] == engine.search_batch(["red"], 2)[0][:1]
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!", "zzz unknown", 'quotes " and x:y AND (c', "\x00", "né" * 5000])
+def test_odd_queries_find_nothing_and_raise_nothing(engine: SearchEngine, query: str) -> None:
+    assert engine.search_batch([query], 3) == [[]]
+
+
+def test_text_in_other_languages_is_found_whole(engine: SearchEngine) -> None:
+    (passages,) = engine.search_batch(["né"], 3)
+    assert [passage.text for passage in passages] == [TEXTS[3]]
+
+
+def test_asking_again_gives_the_same(engine: SearchEngine) -> None:
+    assert engine.search_batch(["red", "hen"], 3) == engine.search_batch(["red", "hen"], 3)
+
+
+def test_added_documents_are_found_or_refused_clearly(engine: SearchEngine) -> None:
+    try:
+        engine.add_documents(["A purple owl."])
+    except SearchError as error:
+        assert type(engine).__name__ in str(error)  # noqa: PT017 - either way is right
+    else:
+        assert [passage.text for passage in engine.search_batch(["purple"], 3)[0]] == ["A purple owl."]
+
+
+def test_the_guard_passes_results_through(engine: SearchEngine) -> None:
+    guarded = GuardedSearch(engine)
+    for outcome, passages in zip(
+        guarded.search_batch(["red", "", "red"], 2), engine.search_batch(["red", "", "red"], 2), strict=True
+    ):
+        assert not outcome.failed
+        assert list(outcome.passages) == passages
+
+
+def test_closing_twice_is_fine(engine: SearchEngine) -> None:
+    engine.close()
+    engine.close()

@@ -1,0 +1,153 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stepsearch.data.knowledge_base import KnowledgeBase
+from stepsearch.errors import DataError, SearchError
+from stepsearch.search import BM25SearchEngine
+from stepsearch.types import Passage
+
+PASSAGES = [
+    Passage.from_text("A red fox lives in the wood.", "Fox"),
+    Passage.from_text("It is the capital of France.", "Paris"),
+    Passage.from_text("The fox of this story is red; so is the hen.", "Fable"),
+    Passage.from_text("巴黎 是 法国 的 首都", "巴黎"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    KnowledgeBase.create(tmp_path / "kb", PASSAGES)
+    BM25SearchEngine.build(tmp_path / "kb")
+    return tmp_path / "kb"
+
+
+def titles(results: list[Passage]) -> list[str]:
+    return [passage.title for passage in results]
+
+
+def test_titles_are_searched_and_count_twice() -> None:
+    engine = BM25SearchEngine.from_passages(PASSAGES)
+    assert titles(engine.search("paris")) == ["Paris"]
+    once = BM25SearchEngine.from_passages([Passage.from_text("fox fox den"), Passage.from_text("den", title="fox")])
+    assert [passage.title for passage in once.search("fox")] == ["", "fox"]
+    assert once.search("fox")[0].score == once.search("fox")[1].score
+
+
+def test_results_carry_scores_best_first() -> None:
+    engine = BM25SearchEngine.from_passages(PASSAGES)
+    results = engine.search("the red fox", top_k=10)
+    assert titles(results)[:2] == ["Fox", "Fable"]
+    scores = [passage.score for passage in results]
+    assert scores == sorted(scores, reverse=True)
+    assert results[0].text == PASSAGES[0].text
+    assert results[0].id == PASSAGES[0].id
+
+
+def test_other_scripts_are_found() -> None:
+    assert titles(BM25SearchEngine.from_passages(PASSAGES).search("法国")) == ["巴黎"]
+
+
+def test_passages_of_one_id_are_one_passage() -> None:
+    engine = BM25SearchEngine.from_passages([*PASSAGES, *PASSAGES])
+    assert titles(engine.search("capital france", 10)) == ["Paris"]
+
+
+def test_without_passages_or_words_nothing_is_found_until_some_are_added() -> None:
+    for passages in ([], [Passage.from_text("?!")]):
+        engine = BM25SearchEngine.from_passages(passages)
+        assert engine.search("fox") == []
+        engine.add_documents(["A fox."])
+        assert [passage.text for passage in engine.search("fox")] == ["A fox."]
+
+
+def test_added_documents_are_found_and_not_added_twice(folder: Path) -> None:
+    engine = BM25SearchEngine.open(folder)
+    engine.add_documents(["An owl.", "An owl."])
+    engine.add_documents(["An owl."])
+    assert [passage.text for passage in engine.search("owl", 5)] == ["An owl."]
+    assert titles(engine.search("capital")) == ["Paris"]
+    assert BM25SearchEngine.open(folder).search("owl") == []
+
+
+def test_what_was_added_lasts_when_saved(folder: Path) -> None:
+    engine = BM25SearchEngine.open(folder)
+    engine.add_documents(["An owl."])
+    for target in (folder, folder.with_name("copy")):
+        engine.save(target)
+        assert BM25SearchEngine.open(target).search("owl red fox") == engine.search("owl red fox")
+
+
+def test_an_opened_engine_answers_as_the_one_in_memory(folder: Path) -> None:
+    queries = ["red fox", "capital of france", "", "法国", "the"]
+    opened, in_memory = BM25SearchEngine.open(folder), BM25SearchEngine.from_passages(PASSAGES)
+    assert opened.search_batch(queries, 3) == in_memory.search_batch(queries, 3)
+
+
+def test_it_opens_at_once(tmp_path: Path) -> None:
+    passages = [Passage.from_text(f"number {i} and {i + 1} near word{i % 977}", f"Title {i}") for i in range(20_000)]
+    KnowledgeBase.create(tmp_path / "kb", passages)
+    BM25SearchEngine.build(tmp_path / "kb")
+    started = time.process_time()
+    engine = BM25SearchEngine.open(tmp_path / "kb")
+    assert titles(engine.search("title 12345", 1)) == ["Title 12345"]
+    assert time.process_time() - started < 0.5
+
+
+def test_the_files_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from stepsearch.search import BM25SearchEngine;"
+        "BM25SearchEngine.build(Path(sys.argv[1]))"
+    )
+    written: list[dict[str, bytes]] = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        KnowledgeBase.create(folder, PASSAGES)
+        subprocess.run(
+            [sys.executable, "-c", program, str(folder)], check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        written.append({path.name: path.read_bytes() for path in (folder / "bm25").iterdir()})
+    assert written[0] == written[1]
+
+
+def test_building_again_leaves_nothing_behind(folder: Path) -> None:
+    BM25SearchEngine.build(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["bm25", "manifest.json", "offsets.npy", "passages.jsonl"]
+
+
+def test_a_knowledge_base_without_an_index_says_how_to_make_one(tmp_path: Path) -> None:
+    KnowledgeBase.create(tmp_path / "kb", PASSAGES)
+    with pytest.raises(SearchError, match=r"bm25 is missing: make it anew with prepare-data --build-knowledge-base"):
+        BM25SearchEngine.open(tmp_path / "kb")
+
+
+def test_an_index_of_other_passages_is_refused(folder: Path, tmp_path: Path) -> None:
+    KnowledgeBase.create(tmp_path / "other", PASSAGES[:2])
+    (folder / "bm25").rename(tmp_path / "other" / "bm25")
+    with pytest.raises(SearchError, match="made of other passages"):
+        BM25SearchEngine.open(tmp_path / "other")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", json.dumps({"index_version": 0})])
+def test_a_damaged_manifest_is_refused(folder: Path, content: str) -> None:
+    (folder / "bm25" / "stepsearch.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SearchError, match="make it anew"):
+        BM25SearchEngine.open(folder)
+
+
+def test_what_is_no_knowledge_base_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no knowledge base"):
+        BM25SearchEngine.open(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no knowledge base"):
+        BM25SearchEngine.build(tmp_path)
+
+
+def test_passages_without_words_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="nothing to save"):
+        BM25SearchEngine.from_passages([Passage.from_text("?!")]).save(tmp_path / "kb")
+    assert not (tmp_path / "kb").exists()
