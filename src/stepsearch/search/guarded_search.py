@@ -97,7 +97,7 @@ class GuardedSearch:
             return [(*key, [asdict(passage) for passage in found.passages]) for key, found in self._cache.items()]
 
     def restore_cache(self, results: Sequence[tuple[str, int, Sequence[Mapping[str, Any]]]]) -> None:
-        """Put what `cached_results` returned in the place of the cache, so that a resumed run asks what it would ask."""
+        """Take what `cached_results` returned for the cache, so that a resumed run asks what it would have asked."""
         restored = [((query, top_k), tuple(Passage(**fields) for fields in found)) for query, top_k, found in results]
         with self._lock:
             self._cache = OrderedDict((key, SearchOutcome(passages)) for key, passages in restored)

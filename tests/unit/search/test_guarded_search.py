@@ -1,3 +1,4 @@
+import json
 import logging
 import threading
 import time
@@ -164,6 +165,23 @@ def test_the_cache_is_bounded_and_forgets_what_was_used_least_lately() -> None:
     for query in ["a", "b", "a", "c", "a", "b"]:
         search.search_batch([query])
     assert engine.batches == [["a"], ["b"], ["c"], ["b"]]
+
+
+def test_a_cache_that_was_kept_can_be_put_back() -> None:
+    search = GuardedSearch(Scripted(poison="x"), retries=0, cache_size=2)
+    search.search_batch(["a", "x"])
+    search.search_batch(["b"])
+    kept = json.loads(json.dumps(search.cached_results()))
+
+    engine = Scripted()
+    resumed = GuardedSearch(engine, cache_size=2)
+    resumed.search_batch(["z"])
+    resumed.restore_cache(kept)
+    assert resumed.search_batch(["a"]) == [found("a")]
+    resumed.search_batch(["c"])
+    resumed.search_batch(["a", "b"])
+    # Of the two that were kept, "a" was used last, so that "c" took the place of "b"; "z" was replaced.
+    assert engine.batches == [["z"], ["c"], ["b"]]
 
 
 def test_an_empty_result_is_no_failure_and_is_kept() -> None:
