@@ -132,14 +132,8 @@ def _check_folder(name: str) -> None:
             raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers")
     elif path.exists():
         raise ModelError(f"model {name} is a file: name the folder that holds config.json")
-    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        if not _is_bare_hub_name(name):
-            raise ModelError(f"model folder {name} does not exist")
-
-
-def _is_bare_hub_name(name: str) -> bool:
-    """Return whether it could be a hub name without an owner, like gpt2."""
-    return "/" not in name and not name.startswith((".", "~"))
+    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model folder {name} does not exist")
 
 
 def _explain(name: str, error: BaseException) -> str:

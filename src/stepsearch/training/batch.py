@@ -5,6 +5,7 @@ Shapes: B episodes, T positions (prompt and response, padded on the right to the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -34,6 +35,11 @@ class EpisodeBatch:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Real tokens of each episode."""
+        return self.attention_mask.sum(dim=1).tolist()
 
     def select(self, rows: Sequence[int]) -> Self:
         """Return those rows, cut to the longest of them."""
@@ -121,3 +127,11 @@ def microbatches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
+
+
+def save_failed_batch(folder: Path, step: int, batch: PPOBatch) -> Path:
+    """Write the tensors of a batch that could not be learned from, by their names, and return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:06d}.pt"
+    torch.save({item.name: getattr(batch, item.name) for item in fields(batch)}, path)
+    return path

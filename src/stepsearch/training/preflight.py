@@ -1,0 +1,43 @@
+"""What is refused before the first episode is played."""
+
+from collections.abc import Sequence
+
+from stepsearch.config import Config, RolloutSettings
+from stepsearch.errors import ConfigError
+from stepsearch.rollout import EpisodeTokenizer, longest_prompt
+from stepsearch.types import Question
+
+
+def check_sampling(rollout: RolloutSettings) -> None:
+    """Refuse to sample from another distribution than the one that is trained.
+
+    Raises:
+        ConfigError: the temperature is 0, top_p is less than 1, or top_k is on.
+    """
+    wanted = {"temperature": rollout.temperature > 0, "top_p": rollout.top_p == 1, "top_k": rollout.top_k == 0}
+    for name, allowed in wanted.items():
+        if not allowed:
+            raise ConfigError(
+                f"rollout.{name}={getattr(rollout, name)}: training samples from the distribution that it trains, so "
+                "it needs rollout.temperature above 0, rollout.top_p=1 and rollout.top_k=0"
+            )
+
+
+def check_prompts(questions: Sequence[Question], tokenizer: EpisodeTokenizer, config: Config) -> None:
+    """Refuse questions after whose prompt no search and no answer fit; a question is never cut.
+
+    Raises:
+        ConfigError: the longest prompt, one search, its result and a last turn exceed `model.max_length`.
+    """
+    room = longest_prompt(config.model.max_length, config.rollout)
+    lengths = [len(tokenizer.encode_prompt(question.question)) for question in questions]
+    if not lengths or max(lengths) <= room:
+        return
+    longest, budgets = max(lengths), config.rollout
+    rest = config.model.max_length - room - budgets.max_turn_tokens - budgets.max_observation_tokens
+    raise ConfigError(
+        f"model.max_length={config.model.max_length} is too short: prompt {longest} (question "
+        f"{questions[lengths.index(longest)].id!r}) + rollout.max_turn_tokens {budgets.max_turn_tokens} + "
+        f"rollout.max_observation_tokens {budgets.max_observation_tokens} + {rest} for a last turn = "
+        f"{config.model.max_length - room + longest}; raise model.max_length or lower the budgets"
+    )

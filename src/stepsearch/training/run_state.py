@@ -1,0 +1,95 @@
+"""What a checkpoint holds: weights, optimisers, random states, the search's cache and the run's progress."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from stepsearch.errors import ModelError
+from stepsearch.search.guarded_search import GuardedSearch
+from stepsearch.training.ppo_update import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: whole steps taken.
+        schedule_steps: the run's length when it began, by which learning rates rise; a run that is continued for
+            longer does not warm up anew.
+        best: dev EM and F1 of the best model so far.
+    """
+
+    step: int
+    schedule_steps: int
+    best: tuple[float, float] | None = None
+
+
+def run_state(
+    progress: Progress,
+    fingerprint: Mapping[str, str],
+    networks: Networks,
+    accelerator: Accelerator,
+    search: GuardedSearch,
+) -> dict[str, Any]:
+    """Return everything that a resume needs, as tensors and plain values."""
+    return {
+        "progress": asdict(progress),
+        "fingerprint": dict(fingerprint),
+        **{name: part.state_dict() for name, part in _parts(networks, accelerator).items()},
+        "random": _random_states(),
+        "search_cache": search.cached_results(),
+    }
+
+
+def restore_run(
+    state: Mapping[str, Any], networks: Networks, accelerator: Accelerator, search: GuardedSearch
+) -> Progress:
+    """Put `state` into the parts, in place, and return how far the run was.
+
+    Raises:
+        ModelError: the weights do not fit the model.
+    """
+    try:
+        for name, part in _parts(networks, accelerator).items():
+            part.load_state_dict(state[name])
+        _restore_random_states(state["random"])
+        search.restore_cache(state["search_cache"])
+        return Progress(**state["progress"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"the checkpoint does not fit this model ({reason}): resume with the same model.name"
+        ) from None
+
+
+def _parts(networks: Networks, accelerator: Accelerator) -> dict[str, Any]:
+    """Return what has a state, by its name in a checkpoint."""
+    parts = {
+        "policy": accelerator.unwrap_model(networks.policy),
+        "policy_optimizer": networks.policy_learner.optimizer,
+        "critic_optimizer": networks.critic_learner.optimizer,
+    }
+    if networks.value_model is not None:
+        parts["critic"] = accelerator.unwrap_model(networks.value_model)
+    if accelerator.scaler is not None:
+        parts["loss_scaler"] = accelerator.scaler
+    return parts
+
+
+def _random_states() -> dict[str, Any]:
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def _restore_random_states(states: Mapping[str, Any]) -> None:
+    random.setstate(states["python"])
+    torch.set_rng_state(states["torch"].cpu())
+    if torch.cuda.is_available() and "cuda" in states:
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -1,0 +1,345 @@
+"""StePPO: play episodes, reward every search step, and update policy and critic (docs/algorithm.md)."""
+
+import copy
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import torch
+from accelerate import Accelerator
+
+from stepsearch.config import Config
+from stepsearch.errors import TrainingError
+from stepsearch.models.step_search_model import StepSearchModel, model_record
+from stepsearch.models.value_model import ValueModel, new_value_head
+from stepsearch.rewards.placement import token_level_scores
+from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCalculator
+from stepsearch.rollout import RolloutRunner, episode_seed
+from stepsearch.search.guarded_search import GuardedSearch
+from stepsearch.training import checkpoints
+from stepsearch.training.advantages import masked_gae, whiten
+from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate, save_failed_batch
+from stepsearch.training.interruption import noting_interruption
+from stepsearch.training.kl import k1
+from stepsearch.training.metric_log import MetricLog
+from stepsearch.training.metrics import (
+    batch_metrics,
+    coverage_metrics,
+    random_gain_metrics,
+    reward_metrics,
+    rollout_metrics,
+    search_metrics,
+)
+from stepsearch.training.ppo_update import Learner, Networks, NonFiniteUpdate, PPOUpdate
+from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.training.reading import Readings, read_batch
+from stepsearch.training.run_folder import RunFolder
+from stepsearch.training.run_state import Progress, restore_run, run_state
+from stepsearch.training.schedules import question_indices, total_steps
+from stepsearch.types import Question, Trajectory, TrajectoryReward
+
+Evaluate = Callable[[], Mapping[str, float]]
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """How a run ended: whole steps taken, of how many, whether it was interrupted, and the best dev EM and F1."""
+
+    steps: int
+    total_steps: int
+    interrupted: bool
+    best: tuple[float, float] | None
+
+
+class StePPOTrainer:
+    """Trains a policy to search.
+
+    Args:
+        policy: learns, in place. With `training.critic=shared` it is given a value head.
+        runner: plays episodes of that policy at the training temperature.
+        search: what the runner searches with; its counts are logged, and its cache is kept in checkpoints.
+        reward_calculator: rewards whole episodes.
+        questions: what to ask.
+        config: all settings.
+        run_folder: where checkpoints, models and logs go.
+        evaluate: returns dev metrics of the policy as it is now; those whose keys end in `em` and `f1` choose the best
+            model. None: the last model is the best.
+        on_step: told of every whole step: how many are taken, of how many, and its metrics.
+
+    Raises:
+        ConfigError: the settings cannot be trained with.
+    """
+
+    def __init__(
+        self,
+        policy: StepSearchModel,
+        runner: RolloutRunner,
+        search: GuardedSearch,
+        reward_calculator: StepSearchRewardCalculator,
+        questions: Sequence[Question],
+        config: Config,
+        run_folder: RunFolder,
+        *,
+        evaluate: Evaluate | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        check_sampling(config.rollout)
+        check_prompts(questions, policy.tokenizer, config)
+        settings = config.training
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self._policy, self._runner, self._search = policy, runner, search
+        self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
+        self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
+        self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
+        self._schedule_steps = self._total_steps
+        self._step = 0
+        self._best: tuple[float, float] | None = None
+        self._reference = frozen_copy(policy) if settings.kl_mode != "none" and settings.kl_coef > 0 else None
+        on_cpu = policy.causal_lm.device.type == "cpu"
+        self._accelerator = Accelerator(mixed_precision=settings.mixed_precision, cpu=on_cpu)
+        self._networks = prepare_networks(policy, config, self._accelerator)
+        self._update_rule = PPOUpdate(
+            self._networks,
+            self._accelerator,
+            settings,
+            temperature=config.rollout.temperature,
+            seed=config.seed,
+        )
+        self._seconds: dict[str, float] = {}
+
+    def resume(self) -> int:
+        """Go on from the last whole checkpoint of the run folder; return how many steps were taken.
+
+        Without a checkpoint the run starts from the beginning. All weights come from the checkpoint, those of the
+        reference included.
+
+        Raises:
+            ConfigError: the checkpoint was written under settings that change what is computed.
+            ModelError: every checkpoint is damaged, or fits another model.
+        """
+        device = self._accelerator.device
+        state = checkpoints.load_last_checkpoint(self._run_folder.checkpoints, device)
+        if state is None:
+            return 0
+        checkpoints.check_fingerprint(state["fingerprint"], self._fingerprint())
+        progress = restore_run(state, self._networks, self._accelerator, self._search)
+        self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
+        if self._reference is not None:
+            weights = checkpoints.load_reference(self._run_folder.checkpoints, device)
+            self._reference.causal_lm.load_state_dict(weights)
+        return self._step
+
+    def train(self) -> TrainingSummary:
+        """Train until the last step, or until somebody interrupts; leave a checkpoint of the last whole step.
+
+        Raises:
+            ConfigError: the run folder holds another run's checkpoints.
+            TrainingError: a reward, a loss or a gradient is not finite.
+        """
+        if self._step == 0:
+            checkpoints.begin_anew(self._run_folder.checkpoints)
+        tensorboard = self._config.logging.tensorboard
+        with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
+            with noting_interruption() as interruption:
+                while self._step < self._total_steps and not interruption.requested:
+                    metrics = self.train_step(log)
+                    if interruption.requested or self._is_due(self._config.logging.checkpoint_every):
+                        self._save_checkpoint()
+                    if self._on_step is not None:
+                        self._on_step(self._step, self._total_steps, metrics)
+            return self._finish(log)
+
+    def train_step(self, log: MetricLog) -> dict[str, float]:
+        """Take one step of StePPO and return its metrics: collect, score, place, advantages, update, log."""
+        with self._timed("rollout"):
+            trajectories = self._collect()
+        with self._timed("reward"):
+            rewards = self._reward_calculator.score_batch(trajectories)
+            episodes = self._place(trajectories, rewards)
+        with self._timed("advantages"):
+            readings = self._read(episodes)
+            batch = self._advantages(episodes, readings)
+        with self._timed("update"):
+            diagnostics = self._update(batch)
+        self._step += 1
+        return self._log(log, trajectories, rewards, batch_metrics(batch, readings.entropy) | diagnostics)
+
+    def _collect(self) -> list[Trajectory]:
+        """Play the step's questions; which they are and their noise are functions of the seed and the step."""
+        settings, seed = self._config.training, self._config.seed
+        indices = question_indices(self._step, settings.batch_size, len(self._questions), seed)
+        questions = [self._questions[i] for i in indices for _ in range(settings.rollouts_per_question)]
+        seeds = [episode_seed(seed, self._step, index) for index in range(len(questions))]
+        # What an evaluation asked since the last step is not this step's.
+        self._search.take_statistics()
+        return self._runner.run(questions, seeds)
+
+    def _place(self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward]) -> EpisodeBatch:
+        """Return the episodes as tensors, with every reward on the token that earned it."""
+        scores = [token_level_scores(*pair) for pair in zip(trajectories, rewards, strict=True)]
+        return collate(trajectories, scores, self._policy.tokenizer.pad_id).to(self._accelerator.device)
+
+    def _read(self, episodes: EpisodeBatch) -> Readings:
+        """Return what policy, reference and critic say before the update."""
+        return read_batch(
+            episodes,
+            self._networks.policy,
+            self._reference,
+            self._networks.value_model,
+            temperature=self._config.rollout.temperature,
+            token_budget=self._config.training.microbatch_tokens,
+        )
+
+    def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:
+        """Return the batch with KL in its rewards, advantages over sampled tokens, and returns."""
+        settings, mask = self._config.training, episodes.response_mask
+        rewards = episodes.token_level_scores
+        if settings.kl_mode == "reward" and readings.ref_logprobs is not None:
+            rewards = rewards - settings.kl_coef * k1(readings.old_logprobs, readings.ref_logprobs)
+        estimates = masked_gae(rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda)
+        return PPOBatch(
+            **{item.name: getattr(episodes, item.name) for item in fields(episodes)},
+            token_level_rewards=rewards,
+            old_logprobs=readings.old_logprobs,
+            ref_logprobs=readings.ref_logprobs,
+            old_values=readings.old_values,
+            advantages=whiten(estimates.advantages, mask, self._sum_over_processes) * mask,
+            returns=estimates.returns,
+        )
+
+    def _update(self, batch: PPOBatch) -> dict[str, float]:
+        """Update policy and critic.
+
+        Raises:
+            TrainingError: a loss or a gradient is not finite; the batch is saved and the weights are left alone.
+        """
+        try:
+            return self._update_rule.run(batch, self._step, self._schedule_steps)
+        except NonFiniteUpdate as failure:
+            path = save_failed_batch(self._run_folder.root / "failed_batch", self._step + 1, failure.minibatch)
+            raise TrainingError(
+                f"step {self._step + 1}: the update is not finite ({failure}); it did not touch the weights, and its "
+                f"batch is saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by "
+                "--resume"
+            ) from None
+
+    def _log(
+        self,
+        log: MetricLog,
+        trajectories: Sequence[Trajectory],
+        rewards: Sequence[TrajectoryReward],
+        diagnostics: Mapping[str, float],
+    ) -> dict[str, float]:
+        """Measure the step, evaluate if it is time, write everything down, and return it."""
+        settings = self._config.logging
+        stop_words = STOP_WORDS[self._config.reward.stop_words]
+        metrics = {
+            **reward_metrics(rewards),
+            **random_gain_metrics(trajectories, stop_words),
+            **coverage_metrics(trajectories),
+            **rollout_metrics(trajectories, self._seconds["rollout"]),
+            **search_metrics(self._search.take_statistics()),
+            **diagnostics,
+        }
+        if self._evaluate is not None and (self._is_due(self._config.evaluation.every_steps) or self._is_last):
+            with self._timed("evaluation"):
+                metrics |= self._keep_the_best(self._evaluate())
+        metrics |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
+        self._seconds = {}
+        log.write(self._step, self._total_steps, metrics)
+        if self._is_due(settings.trajectories_every) or self._step == 1:
+            log.write_trajectories(self._step, trajectories[: settings.trajectories], rewards[: settings.trajectories])
+        return metrics
+
+    def _keep_the_best(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """Save the policy if its mean EM, then its mean F1, is the best so far; return the metrics under `eval/`."""
+        score = (mean_of(measured, "em"), mean_of(measured, "f1"))
+        if self._best is None or score > self._best:
+            self._best = score
+            self._save_best()
+        return {key if key.startswith("eval/") else f"eval/{key}": value for key, value in measured.items()}
+
+    def _save_best(self) -> None:
+        self._policy.save(self._run_folder.best_model, model_record(self._config))
+
+    def _save_checkpoint(self) -> None:
+        folder = self._run_folder.checkpoints
+        if self._reference is not None:
+            checkpoints.save_reference(folder, self._reference.causal_lm.state_dict())
+        progress = Progress(self._step, self._schedule_steps, self._best)
+        state = run_state(progress, self._fingerprint(), self._networks, self._accelerator, self._search)
+        checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
+
+    def _finish(self, log: MetricLog) -> TrainingSummary:
+        """Say how the run ended, with a checkpoint and a best model in place."""
+        interrupted = self._step < self._total_steps
+        if interrupted:
+            log.say(
+                f"interrupted after step {self._step} of {self._total_steps}: go on with the same command and --resume"
+            )
+        elif self._best is None:
+            self._save_best()
+        if not interrupted and not self._is_due(self._config.logging.checkpoint_every):
+            self._save_checkpoint()
+        return TrainingSummary(self._step, self._total_steps, interrupted, self._best)
+
+    def _is_due(self, every: int) -> bool:
+        return self._step % every == 0
+
+    @property
+    def _is_last(self) -> bool:
+        return self._step == self._total_steps
+
+    def _fingerprint(self) -> dict[str, str]:
+        return checkpoints.fingerprint(self._config, self._questions)
+
+    def _sum_over_processes(self, x: torch.Tensor) -> torch.Tensor:
+        return self._accelerator.reduce(x, reduction="sum")
+
+    @contextmanager
+    def _timed(self, name: str) -> Generator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = time.perf_counter() - started
+
+
+def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
+    """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
+    settings = config.training
+    value_model: ValueModel | None = None
+    if settings.critic == "shared":
+        policy.value_head = new_value_head(policy.causal_lm, config.seed)
+    else:
+        value_model = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
+    if settings.gradient_checkpointing:
+        for model in (policy, value_model):
+            if model is not None:
+                model.enable_gradient_checkpointing()
+    policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, settings.weight_decay)
+    critic_learner = Learner.of(
+        value_model or policy.value_head,
+        settings.critic_learning_rate,
+        settings.critic_warmup_ratio,
+        settings.weight_decay,
+    )
+    return Networks(
+        policy=accelerator.prepare(policy),
+        value_model=None if value_model is None else accelerator.prepare(value_model),
+        policy_learner=policy_learner.prepared(accelerator),
+        critic_learner=critic_learner.prepared(accelerator),
+    )
+
+
+def frozen_copy(policy: StepSearchModel) -> StepSearchModel:
+    """Return the policy as it is now, never to learn."""
+    reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer)
+    return reference.requires_grad_(False)
+
+
+def mean_of(measured: Mapping[str, float], name: str) -> float:
+    """Return the mean of the metrics whose key is `name` or ends in it; 0 without any."""
+    values = [value for key, value in measured.items() if key.rpartition("/")[2] == name]
+    return sum(values) / len(values) if values else 0.0
