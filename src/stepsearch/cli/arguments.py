@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich_argparse import RichHelpFormatter
 
@@ -10,8 +11,12 @@ DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `stepsearch`; the parsed namespace names its command in `command`."""
+Commands = Any
+"""What `add_subparsers` returns: argparse has no public name for it."""
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
+    """Return the parser of `stepsearch` and its commands; a parsed namespace names its command in `command`."""
     parser = argparse.ArgumentParser(
         prog="stepsearch",
         description="Train language models to search, with a reward for every search step (StePPO).",
@@ -24,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
-    return parser
+    return parser, commands
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -33,8 +38,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: with code 2 for wrong flags, 0 after `--help`.
     """
-    parser = build_parser()
-    flags, overrides = split_overrides(argv, _options_with_a_value(parser))
+    parser, commands = build_parser()
+    with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
+    flags, overrides = split_overrides(argv, with_value)
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
@@ -55,20 +61,12 @@ def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -
 
 
 def _options_with_a_value(parser: argparse.ArgumentParser) -> frozenset[str]:
-    """Return the option strings, of all commands, that take exactly one value."""
-    names: set[str] = set()
-    for action in parser._actions:  # argparse offers no public list of its actions
-        if isinstance(action, argparse._SubParsersAction):
-            for command in set(action.choices.values()):
-                names |= _options_with_a_value(command)
-        elif action.nargs is None:
-            names.update(action.option_strings)
-    return frozenset(names)
+    """Return the option strings that take exactly one value."""
+    actions = parser._actions  # argparse offers no public list of them
+    return frozenset(name for action in actions if action.nargs is None for name in action.option_strings)
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
-) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=summary,

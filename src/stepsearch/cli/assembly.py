@@ -9,7 +9,7 @@ from stepsearch.config import Config, SearchSettings, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.evaluation.baselines import Baselines
 from stepsearch.models.in_process_engine import InProcessEngine
-from stepsearch.models.step_search_model import StepSearchModel, default_device
+from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import build_tiny_policy
 from stepsearch.models.tiny_tokenizer import name_token_groups
 from stepsearch.models.tokenization import ModelTokenizer
@@ -19,6 +19,7 @@ from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training.demonstration_batches import DemonstrationEncoder
+from stepsearch.training.preflight import check_prompts
 from stepsearch.training.warm_start import warm_start
 from stepsearch.types import Question
 
@@ -82,6 +83,7 @@ def build_policy(
     causal_lm, hf_tokenizer = build_tiny_policy(config.seed)
     style = "question" if config.model.prompt == "auto" else config.model.prompt
     tokenizer = ModelTokenizer(hf_tokenizer, style)
+    check_prompts(questions, tokenizer, config)
     observations = ObservationBuilder(
         tokenizer, config.rollout.max_observation_tokens, config.rollout.max_passage_tokens
     )
@@ -95,7 +97,7 @@ def build_policy(
         exchangeable=name_token_groups(hf_tokenizer),
         on_update=lambda update: advance(1 / update.updates),
     )
-    return StepSearchModel(causal_lm.to(default_device()), tokenizer)
+    return StepSearchModel(causal_lm, tokenizer)
 
 
 class Player:

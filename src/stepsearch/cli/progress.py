@@ -1,7 +1,7 @@
 """What a long command shows while it works: a bar with the stage and the time left, or plain lines in a log."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -49,13 +49,13 @@ class StageProgress:
         self._task = self._bar.add_task("", total=1.0)
 
     @contextmanager
-    def running(self) -> Iterator["StageProgress"]:
+    def running(self) -> Generator["StageProgress"]:
         """Show the bar while the block runs."""
         with self._bar:
             yield self
 
     @contextmanager
-    def stage(self, name: str, total: float = 1.0) -> Iterator[Advance]:
+    def stage(self, name: str, total: float = 1.0) -> Generator[Advance]:
         """Name the running stage and hand over what its work calls with how much of `total` it has just done."""
         position = list(self._shares).index(name) + 1
         label = f"[{position}/{len(self._shares)}] {name}" if len(self._shares) > 1 else name

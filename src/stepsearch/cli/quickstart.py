@@ -2,6 +2,7 @@
 
 import argparse
 import resource
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.progress import Advance, StageProgress, open_console
 from stepsearch.cli.stage_ledger import StageLedger
-from stepsearch.cli.train import train_policy
+from stepsearch.cli.train import refuse_impossible, train_policy
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, load_config
 from stepsearch.data import read_questions
@@ -47,9 +48,13 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
     """
     config = load_config(args.config or default_config_file(), args.overrides)
+    refuse_impossible(config)
     console = open_console()
     folder = RunFolder.at(args.output_dir)
-    ledger = StageLedger(folder.root / "quickstart.json", as_mapping(config), args.resume)
+    ledger_file = folder.root / "quickstart.json"
+    if ledger_file.is_file() and not args.resume:
+        forget_run(folder)
+    ledger = StageLedger(ledger_file, as_mapping(config), args.resume)
     before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES)).run()
     metrics = {"warm start": measure(before), "StePPO": measure(after)}
     summary = summarise(config, ledger.seconds, metrics["warm start"], metrics["StePPO"])
@@ -66,6 +71,13 @@ def default_config_file() -> Path:
         if candidate.is_file():
             return candidate
     raise DataError("config/tiny.yaml is not where it should be: name it with --config FILE")
+
+
+def forget_run(folder: RunFolder) -> None:
+    """Delete what an earlier quickstart left in its folder and a new one would otherwise mix with its own."""
+    for part in (folder.checkpoints, folder.logs):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
 
 
 class Quickstart:
@@ -118,12 +130,15 @@ class Quickstart:
         build_policy(self._config, self._questions("train"), engine, advance).save(self._warm_start, {})
 
     def _train(self, advance: Advance, resume: bool) -> None:
+        config = self._searching_config()
         train_policy(
-            self._searching_config(),
+            config,
             StepSearchModel.load(self._warm_start),
             self._questions("train"),
             self._folder,
-            eval_questions=self._questions("dev")[: self._config.evaluation.dev_questions],
+            search=guard(build_search_engine(config.search), config.search),
+            reward_calculator=None,
+            eval_questions=self._questions("dev"),
             resume=resume,
             advance=advance,
         )

@@ -78,6 +78,11 @@ class EvaluationMetrics:
             record[name] = {str(hops): value for hops, value in record[name].items()}
         return record
 
+    def scalars(self) -> dict[str, float]:
+        """Return the figures that a training log follows; those that are not computed are left out."""
+        names = ("em", "f1", "golden_recall", "redundancy", "searches_per_question", "format_rate")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
 
 def score_answer(question: Question, answer: str | None) -> tuple[float, float]:
     """Return EM and F1 of an answer against the best of the gold answers."""

@@ -1,0 +1,195 @@
+"""`stepsearch train`, and the same as a function: `stepsearch.train`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from stepsearch.cli.assembly import TINY, Player, build_policy, find_corpus, guard
+from stepsearch.cli.progress import Advance, StageProgress, open_console
+from stepsearch.config import Config, load_config, overridden_keys
+from stepsearch.data import read_questions
+from stepsearch.errors import TrainingError
+from stepsearch.evaluation.evaluator import question_seeds, run_questions
+from stepsearch.evaluation.metrics import measure
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.rewards import StepSearchRewardCalculator
+from stepsearch.rollout import longest_prompt
+from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
+from stepsearch.training.checkpoints import check_unused
+from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.training.run_folder import RunFolder
+from stepsearch.training.steppo_trainer import StePPOTrainer, TrainingSummary
+from stepsearch.types import Question
+
+WARM_START, TRAINING = "warm start", "StePPO"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train on a file of questions.
+
+    Raises:
+        StepSearchError: a file, a setting or the output folder is wrong, or training could not go on.
+        KeyboardInterrupt: the run was interrupted, after a checkpoint.
+    """
+    console = open_console()
+    config = load_config(args.config, args.overrides)
+    asked = "search.engine_type" in overridden_keys(args.overrides)
+    settings, line = find_corpus(config.search, args.musique_path, asked)
+    questions = read_questions(args.musique_path)
+    eval_questions = read_questions(args.eval_musique_path) if args.eval_musique_path else None
+    console.print(line, markup=False)
+    train(
+        config.model_copy(update={"search": settings}),
+        questions,
+        output_dir=args.output_dir,
+        eval_questions=eval_questions,
+        resume=args.resume,
+        console=console,
+    )
+
+
+def train(
+    config: Config,
+    questions: Sequence[Question],
+    *,
+    output_dir: str | Path,
+    eval_questions: Sequence[Question] | None = None,
+    search_engine: SearchEngine | None = None,
+    reward_calculator: StepSearchRewardCalculator | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Train a policy with StePPO and return the folder of the best model.
+
+    Args:
+        config: all settings.
+        questions: what to train on, a `StepSearchDataset` for one.
+        output_dir: the run's root; see `RunFolder`.
+        eval_questions: the first `evaluation.dev_questions` of them choose the best model; without any, the last is it.
+        search_engine: what the policy searches with; default: what the search settings name.
+        reward_calculator: rewards the episodes; default: the method's own, as the reward settings say.
+        resume: go on from the run's last checkpoint.
+        console: shows the progress; default: the standard output.
+
+    Raises:
+        StepSearchError: a setting or the output folder is wrong, or training could not go on.
+        KeyboardInterrupt: the run was interrupted, after a checkpoint.
+    """
+    shown = console or open_console()
+    if not questions:
+        raise TrainingError("there are no questions to train on")
+    folder = RunFolder.at(output_dir)
+    refuse_impossible(config)
+    if not resume:
+        check_unused(folder.checkpoints)
+    engine = search_engine or build_search_engine(config.search)
+    progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
+    with progress.running():
+        policy = _policy_to_train(config, questions, engine, folder, progress, resume)
+        with progress.stage(TRAINING) as advance:
+            summary = train_policy(
+                config,
+                policy,
+                questions,
+                folder,
+                search=guard(engine, config.search),
+                reward_calculator=reward_calculator,
+                eval_questions=eval_questions,
+                resume=resume,
+                advance=advance,
+            )
+    shown.print(_closing_words(summary, folder), markup=False, soft_wrap=True)
+    return folder.best_model
+
+
+def train_policy(
+    config: Config,
+    policy: StepSearchModel,
+    questions: Sequence[Question],
+    folder: RunFolder,
+    *,
+    search: GuardedSearch,
+    reward_calculator: StepSearchRewardCalculator | None,
+    eval_questions: Sequence[Question] | None,
+    resume: bool,
+    advance: Advance,
+) -> TrainingSummary:
+    """Run StePPO on a policy, in place.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted, after a checkpoint.
+    """
+    player = Player(policy, search, config)
+    evaluation = config.evaluation
+    dev = (eval_questions or ())[: evaluation.dev_questions]
+    check_prompts(dev, policy.tokenizer, config)
+    done = 0.0
+    greedy = player.runner(evaluation.temperature)
+
+    def evaluate() -> Mapping[str, float]:
+        seeds = question_seeds(config.seed, len(dev))
+        return measure(run_questions(greedy, dev, seeds, evaluation.batch_size)).scalars()
+
+    def show(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        nonlocal done
+        advance(step / total - done)
+        done = step / total
+
+    trainer = StePPOTrainer(
+        policy,
+        player.runner(config.rollout.temperature),
+        search,
+        reward_calculator or StepSearchRewardCalculator(config.reward),
+        questions,
+        config,
+        folder,
+        evaluate=evaluate if dev else None,
+        on_step=show,
+    )
+    if resume:
+        trainer.resume()
+    summary = trainer.train()
+    if summary.interrupted:
+        raise KeyboardInterrupt
+    return summary
+
+
+def refuse_impossible(config: Config) -> None:
+    """Refuse now what the trainer would refuse after minutes of warm start.
+
+    Raises:
+        ConfigError: the sampling is not what is trained, or the budgets do not fit the context.
+    """
+    check_sampling(config.rollout)
+    longest_prompt(config.model.max_length, config.rollout)
+
+
+def _policy_to_train(
+    config: Config,
+    questions: Sequence[Question],
+    engine: SearchEngine,
+    folder: RunFolder,
+    progress: StageProgress,
+    resume: bool,
+) -> StepSearchModel:
+    """Return the policy as it was before the first step; a warm start that is there is not done again on resuming."""
+    if config.model.name != TINY:
+        return build_policy(config, questions, engine)
+    warm_start = folder.checkpoints / "warm_start"
+    if resume and warm_start.is_dir():
+        progress.skip(WARM_START)
+        return StepSearchModel.load(warm_start)
+    with progress.stage(WARM_START) as advance:
+        policy = build_policy(config, questions, engine, advance)
+    policy.save(warm_start, {})
+    return policy
+
+
+def _closing_words(summary: TrainingSummary, folder: RunFolder) -> str:
+    best = "" if summary.best is None else f", best dev EM {summary.best[0]:.3f} F1 {summary.best[1]:.3f}"
+    return (
+        f"{summary.steps} steps{best}; logs in {folder.logs}, best model in {folder.best_model}\n"
+        f"next: stepsearch inference --model-path {folder.best_model} --mode interactive"
+    )
