@@ -27,6 +27,7 @@ from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
 _NO_SLOT = -1
+_UNBOUNDED = 1 << 20
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class InProcessEngine:
         read_tokens: context tokens read in one step besides those that decode.
 
     Raises:
-        ModelError: the model cannot generate.
+        ModelError: `max_length` is more than the model has positions for.
     """
 
     def __init__(
@@ -75,9 +76,7 @@ class InProcessEngine:
         max_length: int | None = None,
         read_tokens: int = 256,
     ) -> None:
-        config: Any = causal_lm.config
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-        self._max_length = max_length or positions or 1 << 20
+        self._max_length = _longest_request(causal_lm, max_length)
         self._read_tokens = read_tokens
         self._causal_lm = causal_lm
         self._modules = list(causal_lm.modules())
@@ -219,6 +218,17 @@ class InProcessEngine:
         finally:
             for module in training:
                 module.training = True
+
+
+def _longest_request(causal_lm: nn.Module, max_length: int | None) -> int:
+    """Return how many tokens a request may have."""
+    config: Any = causal_lm.config
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if max_length is None:
+        return positions or _UNBOUNDED
+    if positions is not None and max_length > positions:
+        raise ModelError(f"model.max_length={max_length} is more than the model's {positions} positions: lower it")
+    return max_length
 
 
 def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[ContextReader, int]:

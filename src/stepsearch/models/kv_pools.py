@@ -13,6 +13,7 @@ from torch import Tensor
 
 _UNIT = 64
 _STEPS = (4, 5, 6, 7)
+_FIRST_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class KeyValuePools:
 
     def _grown(self, capacity: int, old: Pool | None) -> Pool:
         # Zeroed, because what is masked out still meets a weight of 0, and 0 x NaN is NaN.
-        rows = min(len(self.lengths), 4 if old is None else 2 * len(old.slots))
+        rows = min(len(self.lengths), _FIRST_ROWS if old is None else 2 * len(old.slots))
         shape = self.shape
         size = (shape.layers, 2, rows, shape.heads, capacity, shape.width)
         pool = Pool(capacity, torch.zeros(size, dtype=shape.dtype, device=shape.device), np.zeros(rows, dtype=np.int64))

@@ -39,8 +39,8 @@ def sample(logits: Tensor, rows: SamplingRows) -> tuple[Tensor, Tensor]:
     if bool(greedy.all()):
         ids = logits.argmax(-1)
     else:
-        weights = _restrict(logprobs.exp(), rows)
-        ids = torch.where(greedy, logits.argmax(-1), _invert(weights, rows.noise))
+        ids = _invert(_restrict(logprobs.exp(), rows), rows.noise)
+        ids = torch.where(greedy, logits.argmax(-1), ids) if bool(greedy.any()) else ids
     return ids, logprobs.gather(-1, ids[:, None])[:, 0]
 
 

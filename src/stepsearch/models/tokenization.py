@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from stepsearch.errors import ModelError
-from stepsearch.protocol import PROMPTS, render_prompt
+from stepsearch.protocol import PROMPTS, neutralise, render_prompt
 
 CHAT = "chat"
 _PLACEHOLDER = "QUESTIONSTANDSHERE"
@@ -59,7 +59,7 @@ class ModelTokenizer:
             return [
                 *self._start,
                 *self.encode_markup(before),
-                *self.encode_plain([question])[0],
+                *self.encode_plain([neutralise(question)])[0],
                 *self.encode_markup(after),
             ]
         return [*self._start, *self.encode_markup(self._prompt_text(question))]

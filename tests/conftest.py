@@ -1,0 +1,179 @@
+"""Tiny real parts that several kinds of tests play episodes with: tokenizers, a policy, an engine, a search."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from stepsearch.protocol import STOP_TAGS, TAGS
+from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
+from stepsearch.search import SearchEngine
+from stepsearch.types import Passage
+
+SENTENCES = [
+    "Who wrote the book and where was the author born?",
+    "the search found <information>documents</information> about the answer",
+    "<think>I need the author first</think><search>author of the book</search>",
+    "<answer>Paris is the capital</answer>",
+]
+
+
+def build_tokenizer(added: Sequence[str] = (), style: str = "question", template: str | None = None) -> Any:
+    """Return a ModelTokenizer over byte-level BPE merges learnt from a few sentences."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from stepsearch.models.tokenization import ModelTokenizer
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        show_progress=False,
+    )
+    backend.train_from_iterator(SENTENCES * 3, trainer)
+    hf = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    hf.chat_template = template
+    hf.add_tokens(list(added))
+    return ModelTokenizer(hf, style)
+
+
+@pytest.fixture(scope="session")
+def spelled_tokenizer() -> Any:
+    """A tokenizer that spells the tags."""
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tagged_tokenizer() -> Any:
+    """A tokenizer in which each tag is a single token."""
+    return build_tokenizer(TAGS)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_builder() -> Callable[..., Any]:
+    """Builds tokenizers with other added tokens, prompt styles or templates."""
+    return build_tokenizer
+
+
+@pytest.fixture(scope="session")
+def random_policy() -> Callable[..., Any]:
+    """Builds random causal LMs whose output is far from uniform, so that errors show."""
+
+    def build(vocabulary: int, kind: str = "Qwen2", seed: int = 0, **overrides: Any) -> Any:
+        import torch
+        import transformers
+
+        torch.manual_seed(seed)
+        sizes: dict[str, Any] = {
+            "vocab_size": vocabulary,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 1024,
+            "bos_token_id": None,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+        }
+        config = getattr(transformers, f"{kind}Config")(**{**sizes, **overrides})
+        causal_lm = getattr(transformers, f"{kind}ForCausalLM")(config)
+        with torch.no_grad():
+            for parameter in causal_lm.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.25)
+        return causal_lm
+
+    return build
+
+
+class ScriptedEngine:
+    """A GenerationEngine that plays given texts, a token of every active request per step.
+
+    Args:
+        tokenizer: encodes the texts as markup, end-of-sequence tokens included.
+        scripts: per request, the text of each turn; what lies past a closed stop tag is never played.
+        logprob: what every token is said to have had.
+    """
+
+    def __init__(self, tokenizer: Any, scripts: Mapping[int, Sequence[str]], logprob: float = -0.5) -> None:
+        self.tokenizer = tokenizer
+        self.scripts = {request: list(turns) for request, turns in scripts.items()}
+        self.logprob = logprob
+        self.contexts: dict[int, list[int]] = {}
+        self.samplings: dict[int, list[Sampling]] = {}
+        self.playing: dict[int, tuple[list[int], list[int], int]] = {}
+        self.steps = 0
+
+    def submit(self, request_id: int, token_ids: Sequence[int], sampling: Sampling) -> None:
+        known = self.contexts.get(request_id, [])
+        assert list(token_ids[: len(known)]) == known
+        assert len(token_ids) > len(known)
+        self.contexts[request_id] = list(token_ids)
+        self.samplings.setdefault(request_id, []).append(sampling)
+        turn = self.tokenizer.encode_markup(self.scripts[request_id].pop(0))
+        self.playing[request_id] = (turn, [], sampling.max_tokens)
+
+    def step(self) -> list[Segment]:
+        self.steps += 1
+        finished: list[Segment] = []
+        for request, (turn, played, limit) in list(self.playing.items()):
+            played.append(turn.pop(0))
+            end = self._end(played, limit)
+            assert turn or end is not None, "a scripted turn stopped in the middle"
+            if end is not None:
+                del self.playing[request]
+                self.contexts[request] += played
+                finished.append(Segment(request, played, [self.logprob] * len(played), end))
+        return finished
+
+    def _end(self, played: list[int], limit: int) -> SegmentEnd | None:
+        if any(tag in self.tokenizer.decode(played) for tag in STOP_TAGS):
+            return SegmentEnd.STOP_TAG
+        if played[-1] in self.tokenizer.eos_ids:
+            return SegmentEnd.END_OF_SEQUENCE
+        return SegmentEnd.LENGTH if len(played) == limit else None
+
+    def release(self, request_id: int) -> None:
+        self.contexts.pop(request_id, None)
+        self.playing.pop(request_id, None)
+
+    @property
+    def active(self) -> int:
+        return len(self.playing)
+
+
+class Shelf(SearchEngine):
+    """A search that answers each query from a mapping, and with nothing where that has no entry."""
+
+    def __init__(self, results: Mapping[str, Sequence[str | Passage]]) -> None:
+        self.results = results
+        self.asked: list[list[str]] = []
+
+    def search(self, query: str, top_k: int = 3) -> Sequence[str | Passage]:
+        return self.results.get(query, ())
+
+    def search_batch(self, queries: Sequence[str], top_k: int = 3) -> list[list[Passage]]:
+        self.asked.append(list(queries))
+        return super().search_batch(queries, top_k)
+
+
+@pytest.fixture(scope="session")
+def scripted_engine() -> type[ScriptedEngine]:
+    """The class of an engine that plays given texts."""
+    return ScriptedEngine
+
+
+@pytest.fixture(scope="session")
+def shelf() -> type[Shelf]:
+    """The class of a search over a mapping."""
+    return Shelf
