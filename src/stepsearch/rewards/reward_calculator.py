@@ -41,11 +41,12 @@ class StepSearchRewardCalculator:
     ) -> float:
         """Return the reward of one search step before `step_scale`: information gain minus redundancy penalty.
 
-        Called for every step that did not fail, of a question that has golden documents.
+        Called for every step that did not fail. Questions without golden documents have no step rewards, unless a
+        subclass overrides this method: it is then called for them too.
 
         Args:
             retrieved_docs: texts of the step's documents, best first; here two are the same when their texts are equal.
-            golden_docs: texts of the question's golden documents.
+            golden_docs: texts of the question's golden documents; empty where it has none.
             history: for each earlier step the texts it retrieved (none where the search failed).
             episode_id: the question's id.
             step: index of the step in the episode, from 0.
@@ -70,7 +71,8 @@ class StepSearchRewardCalculator:
         answer = recipe.answer(trajectory.answer, question.answers)
         search_key = self._search_key(trajectory, wrong_format)
         outcome = answer * settings.answer + settings.gamma_key * (search_key or 0.0) * settings.search_key
-        has_steps = bool(question.golden_passages) and (recipe.wrong_format_keeps_steps or not wrong_format)
+        measurable = bool(question.golden_passages) or self._is_customised()
+        has_steps = measurable and (recipe.wrong_format_keeps_steps or not wrong_format)
         return TrajectoryReward(
             outcome=recipe.wrong_format_outcome if wrong_format else outcome,
             answer=answer,

@@ -131,6 +131,13 @@ def test_an_overridden_hook_decides_the_step_reward(trajectory: Make) -> None:
     assert calculator.calls == [([FOX], [FOX], [], "q1", 0), ([HEN, FOX], [FOX], [[FOX], []], "q1", 2)]
 
 
+def test_a_custom_hook_also_rewards_questions_without_golden_documents(trajectory: Make) -> None:
+    calculator = Recorder()
+    reward = calculator.score(trajectory([("a", [FOX]), ("b", [HEN])]))
+    assert reward.steps == (StepReward(0.0, 0.0, 0.0), StepReward(1.0, 0.0, 0.0))
+    assert calculator.calls[1] == ([HEN], [], [[FOX]], "q1", 1)
+
+
 def test_an_overridden_hook_may_build_on_the_default(trajectory: Make) -> None:
     class Doubled(StepSearchRewardCalculator):
         def compute_step_reward(self, *arguments):
