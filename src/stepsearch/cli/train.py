@@ -130,7 +130,8 @@ def train_policy(
 
     def evaluate() -> Mapping[str, float]:
         seeds = question_seeds(config.seed, len(dev))
-        return measure(run_questions(greedy, dev, seeds, evaluation.batch_size)).scalars()
+        scalars = measure(run_questions(greedy, dev, seeds, evaluation.batch_size)).scalars()
+        return {f"eval/{dev[0].dataset or 'dev'}/{name}": value for name, value in scalars.items()}
 
     def show(step: int, total: int, metrics: Mapping[str, float]) -> None:
         nonlocal done
