@@ -1,0 +1,74 @@
+"""The quickstart in small: every stage, its files, and going on after an interruption."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stepsearch.cli.main import main
+from stepsearch.training.steppo_trainer import StePPOTrainer
+
+SMALL = (
+    "world.train_questions=40",
+    "world.dev_questions=10",
+    "world.scale=0.05",
+    "warm_start.phases=[{kind: reading, updates: 2, tokens: 512}]",
+    "training.max_steps=2",
+    "training.batch_size=4",
+    "training.minibatch_size=4",
+    "training.value_warmup_steps=1",
+    "training.value_warmup_epochs=1",
+    "rollout.max_turn_tokens=16",
+    "evaluation.dev_questions=4",
+    "evaluation.every_steps=2",
+    "logging.checkpoint_every=1",
+)
+
+
+def quickstart(folder: Path, *more: str) -> int:
+    return main(["quickstart", "--output-dir", str(folder), "--seed", "3", *SMALL, *more])
+
+
+def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quickstart(tmp_path) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["seed"] == 3
+    assert summary["seconds"] > 0
+    assert summary["peak_memory_mb"] > 100
+    for when in ("before", "after"):
+        assert {"em", "f1", "em_by_hops", "golden_recall", "searches_per_question"} <= summary[when].keys()
+        # Of ten dev questions four choose the best model.
+        assert summary[when]["count"] == 6
+    assert len(summary["stages"]) == 6
+    assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
+    output = capsys.readouterr().out
+    assert "[6/6] evaluate after" in output
+    assert "stepsearch inference --model-path" in output
+
+
+def test_an_interrupted_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = StePPOTrainer.train_step
+
+    def interrupted(trainer: StePPOTrainer, log: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StePPOTrainer, "train_step", interrupted)
+    assert quickstart(tmp_path) == 130
+    assert "continue with --resume" in capsys.readouterr().err
+    monkeypatch.setattr(StePPOTrainer, "train_step", take_step)
+    assert quickstart(tmp_path, "--resume") == 0
+    output = capsys.readouterr().out
+    assert "[3/6] warm start" not in output
+    assert "[5/6] StePPO" in output
+    assert len(json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"]) == 6
+
+
+def test_a_second_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
+    assert quickstart(tmp_path) == 0
+    first = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert quickstart(tmp_path) == 0
+    again = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
+    rewards = [[json.loads(line)["policy/entropy"] for line in text.splitlines()] for text in (first, again)]
+    assert rewards[0] == rewards[1]
