@@ -29,11 +29,12 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     _check_folder(name)
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
-        causal_lm, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=kind, attn_implementation=attention, output_loading_info=True
         )
     except LOAD_ERRORS as error:
         raise ModelError(_explain(name, error)) from None
+    causal_lm, report = loaded
     wrong = [*report["missing_keys"], *(key for key, *_ in report.get("mismatched_keys", ()))]
     if wrong:
         raise ModelError(f"model {name}: the weights lack {sorted(wrong)[0]} that config.json asks for")
@@ -42,7 +43,7 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
 
 def end_ids(causal_lm: PreTrainedModel) -> list[int]:
     """Return the ids that end a sequence by the model's generation config."""
-    ids = None if causal_lm.generation_config is None else causal_lm.generation_config.eos_token_id
+    ids: int | list[int] | None = getattr(causal_lm.generation_config, "eos_token_id", None)
     if ids is None:
         return []
     return [ids] if isinstance(ids, int) else list(ids)

@@ -5,7 +5,7 @@ Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size,
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,8 @@ class StepSearchModel(nn.Module):
         style = record.get("prompt", "auto") if settings.prompt == "auto" else settings.prompt
         causal_lm = load_causal_lm(settings.name, dtype=settings.dtype, attention=settings.attention)
         tokenizer = ModelTokenizer(hf_tokenizer, style, end_ids(causal_lm))
-        return cls(causal_lm.to(default_device()), tokenizer, record)
+        cast(nn.Module, causal_lm).to(default_device())
+        return cls(causal_lm, tokenizer, record)
 
     def save(self, folder: str | Path, record: Mapping[str, Any]) -> None:
         """Write a folder that transformers and vLLM load as it is, with `record` in `stepsearch.json`.
@@ -117,7 +118,7 @@ class StepSearchModel(nn.Module):
     def _project(
         self, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
-        head = self.causal_lm.get_output_embeddings()
+        head = cast(nn.Module, self.causal_lm.get_output_embeddings())
 
         def score(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
             return score_tokens(head(states), ids, temperature, with_entropy)

@@ -3,10 +3,10 @@
 Shapes: B episodes, T positions (prompt and response, padded on the right to the longest episode).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -45,13 +45,19 @@ class EpisodeBatch:
         """Return those rows, cut to the longest of them."""
         index = torch.as_tensor(rows, device=self.input_ids.device)
         width = int(self.attention_mask[index].sum(dim=1).max())
-        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return type(self)(**{name: x if x is None else x[index, :width] for name, x in tensors.items()})
+        return self._map(lambda x: x[index, :width])
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on another device."""
-        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        return type(self)(**{name: x if x is None else x.to(device) for name, x in tensors.items()})
+        return self._map(lambda x: x.to(device))
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return every field by its name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed: dict[str, Any] = {name: x if x is None else change(x) for name, x in self.tensors().items()}
+        return type(self)(**changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +139,5 @@ def save_failed_batch(folder: Path, step: int, batch: PPOBatch) -> Path:
     """Write the tensors of a batch that could not be learned from, by their names, and return the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.pt"
-    torch.save({item.name: getattr(batch, item.name) for item in fields(batch)}, path)
+    torch.save(batch.tensors(), path)
     return path

@@ -110,8 +110,8 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def begin_anew(folder: Path) -> None:
-    """Make sure that a new run does not mix with an older one's checkpoints.
+def check_unused(folder: Path) -> None:
+    """Refuse to mix a new run with an older one's checkpoints.
 
     Raises:
         ConfigError: there are checkpoints.
@@ -121,7 +121,6 @@ def begin_anew(folder: Path) -> None:
         raise ConfigError(
             f"{folder} holds a run's {older[-1].name}: go on with it by --resume, or name another --output-dir"
         )
-    (folder / REFERENCE).unlink(missing_ok=True)
 
 
 def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
@@ -148,12 +147,18 @@ def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] |
 
 
 def save_reference(folder: Path, weights: Mapping[str, Any]) -> None:
-    """Write the reference's weights, unless they are there."""
-    path = folder / REFERENCE
-    if not path.exists():
-        temporary = folder / f".{REFERENCE}.writing"
+    """Write the reference's weights, which stay the same for the whole run.
+
+    Raises:
+        ModelError: they cannot be written.
+    """
+    temporary = folder / f".{REFERENCE}.writing"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         torch.save(dict(weights), temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, folder / REFERENCE)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{folder / REFERENCE} cannot be written: {error}") from None
 
 
 def load_reference(folder: Path, device: torch.device) -> dict[str, Any]:

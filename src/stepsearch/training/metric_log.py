@@ -115,7 +115,9 @@ class MetricLog:
 def headline(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     """Return one line for people: the step, what matters most, evaluations, and the seconds it took."""
     parts = [f"{name} {metrics[key]:.3f}" for key, name in HEADLINE.items() if key in metrics]
-    parts += [f"{key} {value:.3f}" for key, value in metrics.items() if key.startswith("eval/")]
+    parts += [
+        f"{key} {value:.3f}" for key, value in metrics.items() if key.startswith("eval/") and key.endswith(("em", "f1"))
+    ]
     seconds = sum(value for key, value in metrics.items() if key.startswith("time/"))
     return f"step {step}/{total_steps}  {'  '.join(parts)}  {seconds:.1f} s"
 

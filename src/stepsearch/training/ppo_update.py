@@ -123,10 +123,14 @@ class PPOUpdate:
                 self._optimise(batch.select(rows), warming, totals)
         return {**self._diagnostics(totals, warming), **rates}
 
+    def sum_over_processes(self, x: Tensor) -> Tensor:
+        """Return `x` summed over the training processes."""
+        return cast(Tensor, self._accelerator.reduce(x, reduction="sum"))
+
     def _optimise(self, minibatch: PPOBatch, warming: bool, totals: _Totals) -> None:
         """Take one optimiser step on the mean loss per sampled token of the minibatch, over all processes."""
         sampled = minibatch.response_mask.sum()
-        tokens = self._accelerator.reduce(sampled, reduction="sum").clamp(min=1)
+        tokens = self.sum_over_processes(sampled).clamp(min=1)
         # Data parallelism averages gradients over processes, while the token count is already their sum.
         weight = self._accelerator.num_processes / tokens
         loss_total = torch.zeros((), device=sampled.device)
@@ -153,18 +157,15 @@ class PPOUpdate:
 
     def _loss(self, batch: PPOBatch, warming: bool, totals: _Totals) -> Tensor:
         """Return the summed loss of a micro-batch."""
-        settings, networks = self._settings, self._networks
+        settings, networks, mask = self._settings, self._networks, batch.response_mask
         scores: TokenScores | None = None
         if not warming or networks.value_model is None:
-            with_entropy = settings.entropy_coef != 0
-            scores = networks.policy(batch.input_ids, batch.response_mask, self._temperature, with_entropy)
+            scores = networks.policy(batch.input_ids, mask, self._temperature, settings.entropy_coef != 0)
         if networks.value_model is not None:
-            values = networks.value_model(batch.input_ids, batch.response_mask)
+            values = networks.value_model(batch.input_ids, mask)
         else:
-            values = cast(TokenScores, scores).values
-        value = clipped_value_loss(
-            values, batch.old_values, batch.returns, batch.response_mask, settings.value_clip_range
-        )
+            values = cast(Tensor, cast(TokenScores, scores).values)
+        value = clipped_value_loss(values, batch.old_values, batch.returns, mask, settings.value_clip_range)
         totals.add(value_loss=value.loss, value_clipped=value.clipped)
         loss = settings.value_coef * value.loss
         return loss if warming or scores is None else loss + self._policy_loss(batch, scores, totals)
@@ -207,7 +208,7 @@ class PPOUpdate:
         self._networks.critic_learner.optimizer.zero_grad(set_to_none=True)
 
     def _diagnostics(self, totals: _Totals, warming: bool) -> dict[str, float]:
-        values = self._accelerator.reduce(torch.stack(list(totals.sums.values())), reduction="sum").tolist()
+        values = self.sum_over_processes(torch.stack(list(totals.sums.values()))).tolist()
         sums = dict(zip(totals.sums, values, strict=True))
         tokens, steps = max(sums["tokens"], 1.0), sums["optimiser_steps"]
         metrics = {

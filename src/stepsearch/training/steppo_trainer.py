@@ -4,7 +4,8 @@ import copy
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -140,7 +141,9 @@ class StePPOTrainer:
             TrainingError: a reward, a loss or a gradient is not finite.
         """
         if self._step == 0:
-            checkpoints.begin_anew(self._run_folder.checkpoints)
+            checkpoints.check_unused(self._run_folder.checkpoints)
+            if self._reference is not None:
+                checkpoints.save_reference(self._run_folder.checkpoints, self._reference.causal_lm.state_dict())
         tensorboard = self._config.logging.tensorboard
         with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
             with noting_interruption() as interruption:
@@ -200,13 +203,14 @@ class StePPOTrainer:
         if settings.kl_mode == "reward" and readings.ref_logprobs is not None:
             rewards = rewards - settings.kl_coef * k1(readings.old_logprobs, readings.ref_logprobs)
         estimates = masked_gae(rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda)
+        episode_tensors: dict[str, Any] = episodes.tensors()
         return PPOBatch(
-            **{item.name: getattr(episodes, item.name) for item in fields(episodes)},
+            **episode_tensors,
             token_level_rewards=rewards,
             old_logprobs=readings.old_logprobs,
             ref_logprobs=readings.ref_logprobs,
             old_values=readings.old_values,
-            advantages=whiten(estimates.advantages, mask, self._sum_over_processes) * mask,
+            advantages=whiten(estimates.advantages, mask, self._update_rule.sum_over_processes) * mask,
             returns=estimates.returns,
         )
 
@@ -267,8 +271,6 @@ class StePPOTrainer:
 
     def _save_checkpoint(self) -> None:
         folder = self._run_folder.checkpoints
-        if self._reference is not None:
-            checkpoints.save_reference(folder, self._reference.causal_lm.state_dict())
         progress = Progress(self._step, self._schedule_steps, self._best)
         state = run_state(progress, self._fingerprint(), self._networks, self._accelerator, self._search)
         checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
@@ -296,9 +298,6 @@ class StePPOTrainer:
     def _fingerprint(self) -> dict[str, str]:
         return checkpoints.fingerprint(self._config, self._questions)
 
-    def _sum_over_processes(self, x: torch.Tensor) -> torch.Tensor:
-        return self._accelerator.reduce(x, reduction="sum")
-
     @contextmanager
     def _timed(self, name: str) -> Generator[None]:
         started = time.perf_counter()
@@ -309,22 +308,18 @@ class StePPOTrainer:
 def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
     """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
     settings = config.training
-    value_model: ValueModel | None = None
     if settings.critic == "shared":
-        policy.value_head = new_value_head(policy.causal_lm, config.seed)
+        value_model, critic = None, new_value_head(policy.causal_lm, config.seed)
+        policy.value_head = critic
     else:
-        value_model = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
+        value_model = critic = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
     if settings.gradient_checkpointing:
-        for model in (policy, value_model):
-            if model is not None:
-                model.enable_gradient_checkpointing()
-    policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, settings.weight_decay)
-    critic_learner = Learner.of(
-        value_model or policy.value_head,
-        settings.critic_learning_rate,
-        settings.critic_warmup_ratio,
-        settings.weight_decay,
-    )
+        policy.enable_gradient_checkpointing()
+        if value_model is not None:
+            value_model.enable_gradient_checkpointing()
+    decay = settings.weight_decay
+    policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
+    critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
     return Networks(
         policy=accelerator.prepare(policy),
         value_model=None if value_model is None else accelerator.prepare(value_model),
