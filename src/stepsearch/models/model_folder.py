@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import model_info
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -15,7 +18,8 @@ from stepsearch.errors import ModelError
 from stepsearch.protocol import TAGS
 
 RECORD = "stepsearch.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model")
+HUB_SECONDS = 5.0
 # What transformers and its readers raise on files that are missing, damaged or of another kind.
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
@@ -26,11 +30,11 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     Raises:
         ModelError: it cannot be found or read, or its weights do not belong to its `config.json`.
     """
-    _check_folder(name)
+    where = _source(name)
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=kind, attn_implementation=attention, output_loading_info=True
+            name, dtype=kind, attn_implementation=attention, output_loading_info=True, **where
         )
     except LOAD_ERRORS as error:
         raise ModelError(_explain(name, error)) from None
@@ -55,11 +59,11 @@ def load_hf_tokenizer(name: str) -> PreTrainedTokenizerFast:
     Raises:
         ModelError: it cannot be found or read.
     """
-    _check_folder(name)
-    if Path(name).is_dir() and not any((Path(name) / file).exists() for file in TOKENIZER_FILES):
+    where = _source(name)
+    if Path(name).is_dir() and not any(any(Path(name).glob(pattern)) for pattern in VOCABULARIES):
         raise ModelError(f"model folder {name} has no tokenizer: tokenizer.json is missing")
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, **where)
     except LOAD_ERRORS as error:
         raise ModelError(_explain(name, error)) from None
 
@@ -126,22 +130,47 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_folder(name: str) -> None:
+def _source(name: str) -> dict[str, bool]:
+    """Return how to ask transformers for a folder or hub name.
+
+    Raises:
+        ModelError: it is a folder without a model, or a name that the hub refuses.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers")
-    elif path.exists():
+        return {"local_files_only": True}
+    if path.exists():
         raise ModelError(f"model {name} is a file: name the folder that holds config.json")
-    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"model folder {name} does not exist")
+    return {"local_files_only": not _hub_answers(name)}
+
+
+@cache
+def _hub_answers(name: str) -> bool:
+    """Return whether the hub is there, asked once and briefly; without it transformers would try for a minute.
+
+    Raises:
+        ModelError: the hub is there and does not give that model.
+    """
+    try:
+        model_info(name, timeout=HUB_SECONDS)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ModelError(
+            f"model {name} is neither a folder here nor a model on the hub that may be read without logging in"
+        ) from None
+    except Exception:  # whatever keeps the hub from answering, what was fetched before may do
+        return False
+    return True
 
 
 def _explain(name: str, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:300]
-    if Path(name).is_dir():
-        return f"model folder {name} cannot be loaded, a file is damaged or of another kind: {reason}"
+    reason = " ".join(str(error).split())[:200]
+    if Path(name).expanduser().is_dir():
+        return f"model folder {name} cannot be loaded, a file is missing, damaged or of another kind: {reason}"
     return (
-        f"model {name} is no folder here and could not be fetched from the hub: give a folder, or a public name "
-        f"with a network connection, or model.name=tiny ({reason})"
+        f"model {name} is no folder here, and the hub cannot be reached or does not give it: name a folder, or "
+        f"model.name=tiny, or connect to the network ({reason})"
     )

@@ -46,6 +46,11 @@ class StepSearchModel(nn.Module):
         self, causal_lm: PreTrainedModel, tokenizer: ModelTokenizer, record: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
+        rows = causal_lm.config.get_text_config().vocab_size
+        if len(tokenizer) > rows:
+            raise ModelError(
+                f"the tokenizer knows {len(tokenizer)} tokens, and the model has {rows}: they do not match"
+            )
         self.causal_lm = causal_lm.eval()
         self.tokenizer = tokenizer
         self.record = dict(record or {})
@@ -152,6 +157,7 @@ def model_record(config: Config) -> dict[str, Any]:
         "search": as_mapping(config.search),
         "rollout": as_mapping(config.rollout),
         "reward": {"max_search_steps": config.reward.max_search_steps},
+        "training": {"threads": config.training.threads},
     }
 
 
