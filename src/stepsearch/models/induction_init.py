@@ -4,10 +4,13 @@ This stands in for pretraining. A language model that has read a lot has learnt 
 "In-context Learning and Induction Heads"): find where the current token stood before, attend to what followed, and
 write that. From random weights the tiny policy would need most of the warm start to find them. So they are set:
 
-- layer 0: a head that attends to the previous token, through its query and key biases alone, and writes that token,
-  as seen through a random orthonormal map, into a subspace of its own; a second one looks two tokens back;
+- layer 0: a head that attends to the previous token, through its query and key biases alone, and writes what it reads
+  of that token (a projection of its embedding) into another subspace; a second one looks two tokens back;
 - layer 1: a head whose keys read that subspace (what stood before me?) and whose queries read the current token, so
-  that it attends to whatever followed an earlier occurrence; its output is an orthonormal copy of what it attends to.
+  that it attends to whatever followed an earlier occurrence, and copies a third projection of it.
+
+The three projections are orthogonal to one another: with independent ones the memory of the previous token drowned
+the current one, and the head attended where it should half as often.
 
 Only the heads of the first key-value group are set. Everything stays trainable.
 """
@@ -18,10 +21,13 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-_POSITION_BIAS = 3.0
-_MATCH_GAIN = 3.0
+# Found by measuring, on repeated random sequences, how often the untrained model predicts the token that followed
+# before: 68 of 100 times with these, 6 with a prior choice (3, 3, 0.2, 1, 0.3).
+_POSITION_BIAS = 5.0
+_MATCH_GAIN = 5.0
 _WRITE_GAIN = 0.2
-_OTHERS_GAIN = 0.3
+_COPY_GAIN = 3.0
+_OTHERS_GAIN = 0.05
 _QUIET = 0.1
 
 
@@ -31,11 +37,11 @@ def set_induction_heads(causal_lm: Qwen2ForCausalLM, theta: float, generator: to
     Args:
         causal_lm: a model with two layers or more.
         theta: the base of its rotary positions.
-        generator: draws the orthonormal maps.
+        generator: draws the projections.
     """
     config = causal_lm.config
     head = config.hidden_size // config.num_attention_heads
-    token_map, memory_map, copy_map = (_orthonormal(config.hidden_size, generator)[:head] for _ in range(3))
+    token_map, memory_map, copy_map = _orthonormal(config.hidden_size, generator).split(head)[:3]
     first, second = _layer(causal_lm, 0), _layer(causal_lm, 1)
     group = config.num_attention_heads // (config.num_key_value_heads or config.num_attention_heads)
     _attend_back(first, _frequencies(theta, head), group)
@@ -74,7 +80,7 @@ def _match_and_copy(layer: dict[str, Tensor], token_map: Tensor, memory_map: Ten
         layer[name][:head] *= _QUIET
         layer[name][slow] = _MATCH_GAIN * source[: len(slow)]
     layer["self_attn.v_proj.weight"][:head] = copy_map
-    layer["self_attn.o_proj.weight"][:, :head] = copy_map.T
+    layer["self_attn.o_proj.weight"][:, :head] = _COPY_GAIN * copy_map.T
 
 
 def _frequencies(theta: float, head: int) -> Tensor:

@@ -16,9 +16,10 @@ from stepsearch.protocol import THINK, Answer, Search, closing, opening, render_
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Passage, Question, SubQuestion
 
-_PLAN = " plan: {plan}. need {need}"
-_AGAIN = " again need {need}"
-_NEXT = " {got} is {answer}, need {need}"
+# A thought repeats what is left to find, so that the next step follows from the thought before it alone.
+_PLAN = " plan: {left}"
+_AGAIN = " again: {left}"
+_NEXT = " {got} is {answer}, then {left}"
 _DONE = " {got} is {answer}, so answer"
 _FACT = "{got} is {answer}"
 _UNNAMED = "fact"  # What a hop asks for where the source does not name a relation.
@@ -33,9 +34,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A segment that the environment writes: the result of a search."""
+    """A segment that the environment writes: the result of a search, and whether it was the last one allowed."""
 
     passages: tuple[Passage, ...]
+    was_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,38 +145,46 @@ def _script(question: Question, phase: WarmStartPhase, max_searches: int, rng: r
     hops = question.sub_questions
     if not hops:
         return None
-    segments: _Segments = []
-    thought = _PLAN.format(plan=", ".join(map(_label, hops)), need=_label(hops[0]))
-    flaws_left = max_searches - len(hops)
+    draft = _Draft(max_searches)
+    thought = _PLAN.format(left=_listed(hops))
     for number, hop in enumerate(hops):
         if number == phase.max_hops:
-            segments.append(Written(_search_turn(thought, _queries(hop)[0])))
-            return segments
-        detours = _detours(hop, phase, rng)[: max(0, flaws_left)]
-        flaws_left -= len(detours)
-        found = yield from _ask(hop, thought, detours, segments)
+            return [*draft.segments, Written(_search_turn(thought, _queries(hop)[0]))]
+        again = _AGAIN.format(left=_listed(hops[number:]))
+        found = yield from draft.ask(hop, (thought, again), _detours(hop, phase, rng))
         if not found:
             return None
         values = {"got": _label(hop), "answer": hop.answer}
-        if number + 1 == len(hops) or rng.random() < _at(phase.stop_early, number):
-            segments.append(Written(render_turn(_DONE.format(**values), Answer(f" {hop.answer}"))))
-            return segments
-        thought = _NEXT.format(**values, need=_label(hops[number + 1]))
+        stops = rng.random() < _at(phase.stop_early, number)
+        if stops or number + 1 == len(hops) or not draft.searches_left:
+            return [*draft.segments, Written(render_turn(_DONE.format(**values), Answer(f" {hop.answer}")))]
+        thought = _NEXT.format(**values, left=_listed(hops[number + 1 :]))
     return None
 
 
-def _ask(
-    hop: SubQuestion, thought: str, detours: Sequence[str], segments: _Segments
-) -> Generator[str, tuple[Passage, ...], bool]:
-    """Search by way of `detours`, then as one should; return whether the answer was found."""
-    queries = _queries(hop)
-    for position, query in enumerate([*detours, *queries]):
-        passages = yield query
-        segments += [Written(_search_turn(thought, query)), Observed(passages)]
-        if position >= len(detours) and _holds(passages, hop.answer):
-            return True
-        thought = _AGAIN.format(need=_label(hop))
-    return False
+class _Draft:
+    """An episode while it is written."""
+
+    def __init__(self, searches: int) -> None:
+        self.segments: _Segments = []
+        self.searches_left = searches
+
+    def ask(
+        self, hop: SubQuestion, thoughts: tuple[str, str], detours: Sequence[str]
+    ) -> Generator[str, tuple[Passage, ...], bool]:
+        """Search by way of `detours`, then as one should; return whether the answer was found.
+
+        Before the first query stands the first of `thoughts`, before the others the second.
+        """
+        detours = detours[: self.searches_left - 1]
+        for position, query in enumerate([*detours, *_queries(hop)][: self.searches_left]):
+            passages = yield query
+            self.searches_left -= 1
+            turn = _search_turn(thoughts[min(position, 1)], query)
+            self.segments += [Written(turn), Observed(passages, not self.searches_left)]
+            if position >= len(detours) and _holds(passages, hop.answer):
+                return True
+        return False
 
 
 def _detours(hop: SubQuestion, phase: WarmStartPhase, rng: random.Random) -> list[str]:
@@ -190,6 +200,10 @@ def _search_turn(thought: str, query: str) -> str:
 
 def _queries(hop: SubQuestion) -> tuple[str, ...]:
     return hop.search_queries or (hop.question,)
+
+
+def _listed(hops: Sequence[SubQuestion]) -> str:
+    return ", ".join(map(_label, hops))
 
 
 def _label(hop: SubQuestion) -> str:

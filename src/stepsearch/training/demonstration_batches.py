@@ -11,6 +11,7 @@ from torch import Tensor
 from stepsearch.errors import TrainingError
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
+from stepsearch.protocol import NO_SEARCH_LEFT
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search.guarded_search import SearchOutcome
 
@@ -52,6 +53,7 @@ class DemonstrationEncoder:
         self._tokenizer = tokenizer
         self._observations = observations
         self._max_length = max_length
+        self._no_search_left = tokenizer.encode_markup(NO_SEARCH_LEFT)
 
     def encode(self, demonstrations: Sequence[Demonstration]) -> list[Example]:
         """Return the examples that fit, in order."""
@@ -70,6 +72,8 @@ class DemonstrationEncoder:
         ids, marks = list(prompt), [0] * len(prompt)
         for segment in demonstration.segments:
             added = next(written) if isinstance(segment, Written) else next(observed)
+            if isinstance(segment, Observed) and segment.was_last:
+                added = added + self._no_search_left
             ids += added
             marks += [int(isinstance(segment, Written))] * len(added)
         return Example(ids, marks)
