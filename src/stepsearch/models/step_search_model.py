@@ -67,10 +67,10 @@ class StepSearchModel(nn.Module):
         """
         if not isinstance(settings, ModelSettings):
             settings = ModelSettings(name=str(settings))
-        hf_tokenizer = load_hf_tokenizer(settings.name)
-        record = read_record(settings.name)
+        name = str(Path(settings.name).expanduser()) if settings.name.startswith("~") else settings.name
+        hf_tokenizer, record = load_hf_tokenizer(name), read_record(name)
         style = record.get("prompt", "auto") if settings.prompt == "auto" else settings.prompt
-        causal_lm = load_causal_lm(settings.name, dtype=settings.dtype, attention=settings.attention)
+        causal_lm = load_causal_lm(name, dtype=settings.dtype, attention=settings.attention)
         tokenizer = ModelTokenizer(hf_tokenizer, style, end_ids(causal_lm))
         cast(nn.Module, causal_lm).to(default_device())
         return cls(causal_lm, tokenizer, record)
