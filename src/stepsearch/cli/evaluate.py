@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model
-from stepsearch.cli.progress import StageProgress, open_console
+from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model, use_threads
+from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, overridden_keys
 from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
     policy = StepSearchModel.load(args.model_path)
     config, engine, corpus = choose_corpus(args, policy.record, list(benchmarks.values()))
-    console.print(corpus, markup=False)
+    say(console, corpus)
+    use_threads(config)
     player = Player(policy, guard(engine or build_search_engine(config.search), config.search), config)
     results = {
         name: DatasetResult(files[name], *result)
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     }
     write_json(folder / "evaluation_summary.json", summary)
     show(results, console)
-    console.print(f"written to {folder}", markup=False)
+    say(console, f"written to {folder}")
 
 
 def choose_corpus(

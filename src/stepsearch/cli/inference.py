@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model
+from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
-from stepsearch.cli.progress import open_console
+from stepsearch.cli.progress import open_console, say
 from stepsearch.config import Config, overridden_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel
@@ -50,12 +50,11 @@ def open_session(args: argparse.Namespace, console: Console) -> "InferenceSessio
             "setting names it): say where it is with --knowledge-base DIR"
         )
     settings, line = find_corpus(settings, None, "search.engine_type" in overridden_keys(overrides))
-    console.print(line, markup=False)
+    say(console, line)
     config = config.model_copy(update={"search": settings})
-    runner = Player(policy, guard(build_search_engine(settings), settings), config).runner(
-        config.evaluation.temperature
-    )
-    return InferenceSession(runner, config, console)
+    use_threads(config)
+    player = Player(policy, guard(build_search_engine(settings), settings), config)
+    return InferenceSession(player.runner(config.evaluation.temperature), config, console)
 
 
 class InferenceSession:
@@ -85,7 +84,7 @@ class InferenceSession:
             try:
                 self.ask(text)
             except StepSearchError as error:
-                self._console.print(f"error: {error}", style="bold red", markup=False)
+                say(self._console, f"error: {error}", style="bold red")
             except KeyboardInterrupt:
                 self._console.print("stopped", style="bold red")
             except Exception:

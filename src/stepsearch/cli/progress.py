@@ -22,6 +22,11 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_LOG_WIDTH)
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print text as it is: no markup is read in it, and a terminal breaks its lines, so that paths can be copied."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 class StageProgress:
     """One bar over several stages of unequal length; `seconds` has what each finished stage took.
 
@@ -86,4 +91,4 @@ class StageProgress:
 
     def _print(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, markup=False, highlight=False)
+            say(self._console, line)

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard
+from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
-from stepsearch.cli.progress import Advance, StageProgress, open_console
+from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import refuse_impossible, train_policy
 from stepsearch.cli.versions import package_versions
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     """
     config = load_config(args.config or default_config_file(), args.overrides)
     refuse_impossible(config)
+    use_threads(config)
     console = open_console()
     folder = RunFolder.at(args.output_dir)
     ledger_file = folder.root / "quickstart.json"
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     write_json(folder.root / "summary.json", summary)
     console.print(figures_table(f"Questions about entities that training never saw (seed {config.seed})", metrics))
     show_one_answer(after, console)
-    console.print(closing_words(summary, folder), markup=False, soft_wrap=True)
+    say(console, closing_words(summary, folder))
 
 
 def default_config_file() -> Path:
@@ -193,9 +194,9 @@ def peak_memory_mb() -> float:
 def show_one_answer(trajectories: list[Trajectory], console: Console) -> None:
     """Print the whole trace of one question: a right answer that took the most searches, if there is one."""
     trajectory = max(trajectories, key=lambda episode: (score_episode(episode).em, len(episode.steps)))
-    console.print(f"\nOne of them: {trajectory.question.question}", style="bold", markup=False)
+    say(console, f"\nOne of them: {trajectory.question.question}", style="bold")
     EpisodePrinter(console).show_trajectory(trajectory)
-    console.print(f"(the answer is {trajectory.question.answers[0]})\n", markup=False)
+    say(console, f"(the answer is {trajectory.question.answers[0]})\n")
 
 
 def closing_words(summary: dict[str, Any], folder: RunFolder) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY, Player, build_policy, find_corpus, guard
-from stepsearch.cli.progress import Advance, StageProgress, open_console
+from stepsearch.cli.assembly import TINY, Player, build_policy, find_corpus, guard, use_threads
+from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.config import Config, load_config, overridden_keys
 from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     settings, line = find_corpus(config.search, args.musique_path, asked)
     questions = read_questions(args.musique_path)
     eval_questions = read_questions(args.eval_musique_path) if args.eval_musique_path else None
-    console.print(line, markup=False)
+    say(console, line)
     train(
         config.model_copy(update={"search": settings}),
         questions,
@@ -82,6 +82,7 @@ def train(
         raise TrainingError("there are no questions to train on")
     folder = RunFolder.at(output_dir)
     refuse_impossible(config)
+    use_threads(config)
     if not resume:
         check_unused(folder.checkpoints)
     engine = search_engine or build_search_engine(config.search)
@@ -100,7 +101,7 @@ def train(
                 resume=resume,
                 advance=advance,
             )
-    shown.print(_closing_words(summary, folder), markup=False, soft_wrap=True)
+    say(shown, _closing_words(summary, folder))
     return folder.best_model
 
 
