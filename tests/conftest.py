@@ -86,7 +86,7 @@ def random_policy() -> Callable[..., Any]:
             "pad_token_id": 0,
         }
         config = getattr(transformers, f"{kind}Config")(**{**sizes, **overrides})
-        causal_lm = getattr(transformers, f"{kind}ForCausalLM")(config)
+        causal_lm = transformers.AutoModelForCausalLM.from_config(config)
         with torch.no_grad():
             for parameter in causal_lm.parameters():
                 if parameter.ndim > 1:

@@ -1,6 +1,9 @@
-"""How an engine reads tokens into a model: packed and fast, or with transformers' own cache, slow and always right."""
+"""How an engine reads tokens into a model: packed and fast, with transformers' own cache, or all over again.
 
-from collections.abc import Sequence
+Not every architecture can be read in every way; `reader_check` tells.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -197,7 +200,7 @@ def _bias(counts: NDArray[np.bool_], device: torch.device, dtype: torch.dtype) -
 
 
 class CacheReader:
-    """Reads one slot after the other with transformers' own cache. Works for whatever `generate` works for."""
+    """Reads one slot after the other with transformers' own cache."""
 
     def __init__(self, causal_lm: nn.Module) -> None:
         self._causal_lm: Any = causal_lm
@@ -213,13 +216,7 @@ class CacheReader:
 
     def read(self, reading: Reading) -> Tensor:
         """Return logits [n, V]: of the decoding slots in order, then of the chunks that are to be sampled."""
-        decoded = [
-            self._forward(slot, reading.token_ids[index : index + 1])
-            for index, slot in enumerate(reading.slots.tolist())
-        ]
-        read = [(chunk.sample, self._forward(chunk.slot, chunk.token_ids)) for chunk in reading.chunks]
-        wanted = [*decoded, *(logits for sample, logits in read if sample)]
-        return torch.stack(wanted) if wanted else read[0][1].new_empty(0, read[0][1].shape[0])
+        return _one_by_one(self._forward, reading)
 
     def _forward(self, slot: int, token_ids: NDArray[np.int64]) -> Tensor:
         """Return the logits [V] after the last token."""
@@ -230,3 +227,39 @@ class CacheReader:
         output = self._causal_lm(input_ids=input_ids, past_key_values=cache, use_cache=True)
         self._caches[slot] = output.past_key_values
         return output.logits[0, -1]
+
+
+class PlainReader:
+    """Reads the whole context of a slot again for every token. Right for every causal LM."""
+
+    def __init__(self, causal_lm: nn.Module) -> None:
+        self._causal_lm = causal_lm
+        self._contexts: dict[int, NDArray[np.int64]] = {}
+        self._device = next(causal_lm.parameters()).device
+
+    def reserve(self, slot: int, length: int) -> None:
+        """Nothing is reserved."""
+
+    def free(self, slot: int) -> None:
+        """Forget what a slot has read."""
+        self._contexts.pop(slot, None)
+
+    def read(self, reading: Reading) -> Tensor:
+        """Return logits [n, V]: of the decoding slots in order, then of the chunks that are to be sampled."""
+        return _one_by_one(self._forward, reading)
+
+    def _forward(self, slot: int, token_ids: NDArray[np.int64]) -> Tensor:
+        """Return the logits [V] after the last token."""
+        context = np.concatenate([self._contexts.get(slot, token_ids[:0]), token_ids])
+        self._contexts[slot] = context
+        return self._causal_lm(input_ids=torch.from_numpy(context).to(self._device)[None], use_cache=False).logits[
+            0, -1
+        ]
+
+
+def _one_by_one(forward: Callable[[int, NDArray[np.int64]], Tensor], reading: Reading) -> Tensor:
+    """Return the logits of a reading, of which `forward` reads one slot at a time."""
+    decoded = [forward(slot, reading.token_ids[index : index + 1]) for index, slot in enumerate(reading.slots.tolist())]
+    read = [(chunk.sample, forward(chunk.slot, chunk.token_ids)) for chunk in reading.chunks]
+    wanted = [*decoded, *(logits for sample, logits in read if sample)]
+    return torch.stack(wanted) if wanted else read[0][1].new_empty(0, read[0][1].shape[0])

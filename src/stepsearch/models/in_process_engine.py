@@ -4,6 +4,7 @@ A request holds a slot from its first turn to its release, and its keys and valu
 reads only what is new. One forward pass per step covers every decoding row and the next part of what is to be read.
 """
 
+import heapq
 import warnings
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stepsearch.errors import ModelError
-from stepsearch.models.context_readers import CacheReader, Chunk, ContextReader, PackedReader, Reading
+from stepsearch.models.context_readers import (
+    CacheReader,
+    Chunk,
+    ContextReader,
+    PackedReader,
+    PlainReader,
+    Reading,
+)
 from stepsearch.models.reader_check import is_right, plain_logits
 from stepsearch.models.sampling import sample
 from stepsearch.models.slot_table import SlotTable
@@ -30,7 +38,7 @@ _NO_SLOT = -1
 _UNBOUNDED = 1 << 20
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     """A request between its first submit and its release.
 
@@ -41,6 +49,7 @@ class _Request:
         sampling: of the segment being sampled.
         order: number of the submit, which orders what finishes together.
         slot: `_NO_SLOT` while it waits.
+        busy: a segment is waited for.
     """
 
     id: int
@@ -49,6 +58,7 @@ class _Request:
     order: int
     read: int = 0
     slot: int = _NO_SLOT
+    busy: bool = True
 
 
 class InProcessEngine:
@@ -85,7 +95,8 @@ class InProcessEngine:
         self._waiting: deque[_Request] = deque()
         self._reading: deque[_Request] = deque()
         self._holders: dict[int, _Request] = {}
-        self._free = list(range(slots))[::-1]
+        # The lowest free slot is taken first, so that an idle engine has no memory of what it did before.
+        self._free = list(range(slots))
         self._submits = 0
         with self._generating():
             self._reader, vocabulary = _choose_reader(causal_lm, slots, self._max_length)
@@ -104,29 +115,32 @@ class InProcessEngine:
 
         Raises:
             ModelError: the context and the segment do not fit the cache.
-            ValueError: nothing to read, or a held request's context is not extended.
+            ValueError: there is nothing to read or to sample, the request's last segment is not finished, or the
+                context does not extend that of a held request.
         """
         if len(token_ids) + sampling.max_tokens > self._max_length:
             raise ModelError(
                 f"a context of {len(token_ids)} tokens and {sampling.max_tokens} to sample are more than the engine's "
                 f"{self._max_length}: lower model.max_length or the rollout's budgets"
             )
+        if not len(token_ids) or sampling.max_tokens < 1:
+            raise ValueError(f"request {request_id} has nothing to read or to sample")
         request = self._requests.get(request_id)
         if request is None:
             request = self._requests[request_id] = _Request(request_id, list(token_ids), sampling, self._submits)
             self._waiting.append(request)
         else:
             self._extend(request, token_ids, sampling)
-        if request.read >= len(request.context) or sampling.max_tokens < 1:
-            raise ValueError(f"request {request_id} has nothing to read or to sample")
         self._submits += 1
 
     def _extend(self, request: _Request, token_ids: Sequence[int], sampling: Sampling) -> None:
         known = len(request.context)
+        if request.busy:
+            raise ValueError(f"request {request.id} is still being sampled")
         if list(token_ids[:known]) != request.context:
             raise ValueError(f"request {request.id} is held, and its new context does not extend the old one")
         request.context.extend(token_ids[known:])
-        request.sampling, request.order = sampling, self._submits
+        request.sampling, request.order, request.busy = sampling, self._submits, True
         self._reader.reserve(request.slot, len(request.context))
         self._reading.append(request)
 
@@ -141,12 +155,12 @@ class InProcessEngine:
         if request.slot != _NO_SLOT:
             self._reader.free(request.slot)
             self._table.decoding[request.slot] = False
-            self._free.append(request.slot)
+            heapq.heappush(self._free, request.slot)
 
     def step(self) -> list[Segment]:
         """Advance every active segment by a token, or by a part of what it has to read; return what finished."""
         while self._waiting and self._free:
-            self._seat(self._waiting.popleft(), self._free.pop())
+            self._seat(self._waiting.popleft(), heapq.heappop(self._free))
         decoding = np.flatnonzero(self._table.decoding)
         chunks = self._next_chunks()
         if not len(decoding) and not chunks:
@@ -192,7 +206,7 @@ class InProcessEngine:
         count = int(table.count[slot])
         token_ids, logprobs = table.token_ids[slot, :count].tolist(), table.logprobs[slot, :count].tolist()
         request.context.extend(token_ids)
-        request.read = len(request.context) - 1
+        request.read, request.busy = len(request.context) - 1, False
         if table.stop_state[slot] == self._stops.closed:
             end = SegmentEnd.STOP_TAG
         else:
@@ -232,19 +246,24 @@ def _longest_request(causal_lm: nn.Module, max_length: int | None) -> int:
 
 
 def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[ContextReader, int]:
-    """Return the packed reader if it agrees with the model, else the plain one; and the width of the logits."""
+    """Return the fastest reader that agrees with the model, and the width of the logits."""
     vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
-    name = type(causal_lm).__name__
-    try:
-        reader = PackedReader(causal_lm, slots, max_length)
-        if is_right(causal_lm, reader, slots, vocabulary):
-            return reader, vocabulary
-        reason = "its logits differ"
-    except Exception as error:
-        # Whatever a foreign model raises here, the plain reader remains.
-        reason = f"{type(error).__name__}: {error}"
-    warnings.warn(f"{name} cannot be generated from packed ({reason}); using the slow cache loop", stacklevel=3)
-    return CacheReader(causal_lm), vocabulary
+    fast = {
+        "packed": lambda: PackedReader(causal_lm, slots, max_length),
+        "with a cache": lambda: CacheReader(causal_lm),
+    }
+    for way, build in fast.items():
+        try:
+            reader = build()
+            if is_right(causal_lm, reader, slots, vocabulary):
+                return reader, vocabulary
+            reason = "its logits differ"
+        except Exception as error:
+            # Whatever a foreign model raises here, a slower reader remains.
+            reason = f"{type(error).__name__}: {error}"
+        name = type(causal_lm).__name__
+        warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)
+    return PlainReader(causal_lm), vocabulary
 
 
 def _end_ids(causal_lm: nn.Module, tokenizer: ModelTokenizer) -> set[int]:

@@ -15,7 +15,7 @@ def test_auto_is_chat_where_there_is_a_template(tokenizer_builder):
 
 
 def test_styles_are_checked(tokenizer_builder):
-    with pytest.raises(ModelError, match="model.prompt='poem' is none of auto, question, instructions, chat"):
+    with pytest.raises(ModelError, match=r"model\.prompt='poem' is none of auto, question, instructions, chat"):
         tokenizer_builder(style="poem")
     with pytest.raises(ModelError, match="no chat template"):
         tokenizer_builder(style="chat")

@@ -50,7 +50,7 @@ def test_each_document_has_its_own_budget(tagged_tokenizer):
 
 
 def test_a_budget_that_cannot_hold_the_tags_is_refused(spelled_tokenizer):
-    with pytest.raises(ConfigError, match="rollout.max_observation_tokens=8 cannot hold the"):
+    with pytest.raises(ConfigError, match=r"rollout\.max_observation_tokens=8 cannot hold the"):
         ObservationBuilder(spelled_tokenizer, 8, 8)
 
 
