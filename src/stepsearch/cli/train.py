@@ -124,7 +124,7 @@ def train_policy(
     """
     player = Player(policy, search, config)
     evaluation = config.evaluation
-    dev = (eval_questions or ())[: evaluation.dev_questions]
+    dev = list(eval_questions or [])[: evaluation.dev_questions]
     check_prompts(dev, policy.tokenizer, config)
     done = 0.0
     greedy = player.runner(evaluation.temperature)
