@@ -9,9 +9,13 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from stepsearch.config import WorldSettings
+from stepsearch.cli.assembly import build_policy, use_threads
+from stepsearch.config import WorldSettings, load_config
+from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
+from stepsearch.models.step_search_model import model_record
 from stepsearch.preparation.pipeline import prepare
+from stepsearch.search import build_search_engine
 
 PROJECT = Path(__file__).parents[2]
 REAL_DATA = Path(os.environ.get("STEPSEARCH_REAL_DATA", PROJECT.parent / "shared" / "data"))
@@ -72,4 +76,24 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     hf_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def searching_policy(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy after so short a warm start that it searches, and is wrong."""
+    folder = tmp_path_factory.mktemp("models") / "searching"
+    knowledge_base = world / "data" / "knowledge_base"
+    config = load_config(
+        PROJECT / "config" / "tiny.yaml",
+        [
+            f"search.knowledge_base={knowledge_base}",
+            "warm_start.phases=[{kind: demonstrations, updates: 80, tokens: 1024}]",
+            "warm_start.warmup_updates=10",
+        ],
+    )
+    use_threads(config)
+    questions = read_questions(world / "data" / "train_processed.json")
+    policy = build_policy(config, questions, build_search_engine(config.search))
+    policy.save(folder, model_record(config))
     return folder
