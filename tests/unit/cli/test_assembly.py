@@ -1,0 +1,74 @@
+"""Which corpus a command searches, and whose settings it follows."""
+
+from pathlib import Path
+
+import pytest
+
+from stepsearch.cli.assembly import find_corpus, settings_of_model
+from stepsearch.config import SearchSettings
+from stepsearch.data import KnowledgeBase
+from stepsearch.errors import DataError
+from stepsearch.types import Passage
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> Path:
+    """A data file with a knowledge base of two passages beside it."""
+    KnowledgeBase.create(tmp_path / "knowledge_base", [Passage.from_text("one"), Passage.from_text("two")])
+    return tmp_path / "train.json"
+
+
+def test_a_knowledge_base_beside_the_data_is_used_and_named(data_file: Path) -> None:
+    settings, line = find_corpus(SearchSettings(), data_file, engine_asked=False)
+    folder = data_file.parent / "knowledge_base"
+    assert (settings.engine_type, settings.knowledge_base) == ("bm25", str(folder))
+    assert line == f"search: bm25, knowledge base {folder} beside the data file (2 passages)"
+
+
+def test_an_engine_that_was_asked_for_stays(data_file: Path) -> None:
+    for asked in (SearchSettings(engine_type="mock"), SearchSettings(engine_type="wiki")):
+        settings, line = find_corpus(asked, data_file, engine_asked=True)
+        assert settings == asked
+        assert line == f"search: {asked.engine_type}"
+
+
+def test_an_engine_that_a_config_file_names_stays(data_file: Path) -> None:
+    settings, _ = find_corpus(SearchSettings(engine_type="mock"), data_file, engine_asked=False)
+    assert (settings.engine_type, settings.knowledge_base) == ("mock", None)
+
+
+def test_bm25_takes_what_lies_beside_the_data(data_file: Path) -> None:
+    settings, _ = find_corpus(SearchSettings(engine_type="bm25"), data_file, engine_asked=True)
+    assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
+
+
+def test_a_named_knowledge_base_wins(data_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "kb"
+    KnowledgeBase.create(other, [Passage.from_text("three")])
+    settings, line = find_corpus(SearchSettings(knowledge_base=str(other)), data_file, engine_asked=False)
+    assert (settings.engine_type, settings.knowledge_base) == ("bm25", str(other))
+    assert line.endswith("(1 passages)")
+    custom = SearchSettings(knowledge_base=str(other), engine_type="custom")
+    assert find_corpus(custom, data_file, engine_asked=True)[0].engine_type == "custom"
+
+
+def test_a_named_knowledge_base_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        find_corpus(SearchSettings(knowledge_base=str(tmp_path / "kb")), None, engine_asked=False)
+
+
+def test_without_any_nothing_changes(tmp_path: Path) -> None:
+    assert find_corpus(SearchSettings(), tmp_path / "train.json", engine_asked=False) == (
+        SearchSettings(),
+        "search: wiki",
+    )
+
+
+def test_a_model_remembers_and_the_user_decides(tmp_path: Path) -> None:
+    record = {"grammar": ["<think>"], "prompt": "question", "search": {"top_k": 1}, "rollout": {"max_turn_tokens": 40}}
+    file = tmp_path / "c.yaml"
+    file.write_text("search: {top_k: 2}")
+    assert settings_of_model(record, None, []).search.top_k == 1
+    assert settings_of_model(record, file, []).search.top_k == 2
+    config = settings_of_model(record, file, ["search.top_k=3"])
+    assert (config.search.top_k, config.rollout.max_turn_tokens) == (3, 40)

@@ -1,0 +1,60 @@
+"""What a long command shows, and what it remembers of its stages."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from stepsearch.cli.progress import StageProgress
+from stepsearch.cli.stage_ledger import StageLedger
+from stepsearch.errors import ConfigError, DataError
+
+
+def test_a_log_gets_a_line_per_stage() -> None:
+    stream = io.StringIO()
+    progress = StageProgress(Console(file=stream, width=80), {"read [bold]": 1, "skipped": 1, "train": 8})
+    with progress.running():
+        with progress.stage("read [bold]") as advance:
+            advance(1.0)
+        progress.skip("skipped")
+        with progress.stage("train", total=10):
+            pass
+    assert stream.getvalue().splitlines() == ["[1/3] read [bold]", "[3/3] train"]
+    assert list(progress.seconds) == ["read [bold]", "train"]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True)
+    progress = StageProgress(console, {"a": 1, "b": 3})
+    with progress.running():
+        with progress.stage("a", total=4) as advance:
+            advance(2)
+        with progress.stage("b") as advance:
+            advance(0.5)
+            # a quarter is stage a, and half of the other three quarters
+            assert progress._bar.tasks[0].completed == pytest.approx(0.25 + 0.375)
+    assert "[2/2] b" in stream.getvalue()
+
+
+def test_a_ledger_survives_and_belongs_to_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    ledger = StageLedger(path, {"seed": 1}, resume=False)
+    assert ledger.start("world") is False
+    ledger.finish("world", 1.5)
+    ledger.start("train")
+    again = StageLedger(path, {"seed": 1}, resume=True)
+    assert again.seconds == {"world": 1.5}
+    assert again.start("train") is True
+    with pytest.raises(ConfigError, match="other settings"):
+        StageLedger(path, {"seed": 2}, resume=True)
+    anew = StageLedger(path, {"seed": 2}, resume=False)
+    assert anew.seconds == {}
+    assert anew.start("train") is False
+
+
+def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"config": 3')
+    with pytest.raises(DataError, match=r"run\.json cannot be read: start anew"):
+        StageLedger(tmp_path / "run.json", {}, resume=True)
