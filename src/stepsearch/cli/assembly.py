@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stepsearch.cli.progress import Advance
+from stepsearch.cli.progress import Advance, unseen
 from stepsearch.config import Config, SearchSettings, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.evaluation.baselines import Baselines
@@ -81,7 +81,7 @@ def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
 
 
 def build_policy(
-    config: Config, questions: Sequence[Question], search: SearchEngine, advance: Advance = lambda share: None
+    config: Config, questions: Sequence[Question], search: SearchEngine, advance: Advance = unseen
 ) -> StepSearchModel:
     """Return the policy to train: loaded by name, or the embedded tiny one, warm-started on these questions.
 
@@ -106,7 +106,7 @@ def build_policy(
         config.warm_start,
         seed=config.seed,
         exchangeable=name_token_groups(hf_tokenizer),
-        on_update=lambda update: advance(1 / update.updates),
+        on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
     return StepSearchModel(causal_lm, tokenizer)
 

@@ -1,16 +1,24 @@
 """What a long command shows while it works: a bar with the stage and the time left, or plain lines in a log."""
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _PLAIN_LINE_SECONDS = 10.0
 
-Advance = Callable[[float], None]
-"""What work calls with how much of its stage it has just done."""
+
+class Advance(Protocol):
+    """What work calls with how much of its stage it has just done, and a few words on how it stands."""
+
+    def __call__(self, amount: float, note: str = "") -> None: ...
+
+
+def unseen(amount: float, note: str = "") -> None:
+    """Show nothing."""
 
 
 _LOG_WIDTH = 120
@@ -41,7 +49,7 @@ class StageProgress:
         self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
         self._done = 0.0
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -69,13 +77,14 @@ class StageProgress:
         self._show(label, 0.0)
         self._print(label)
 
-        def advance(amount: float) -> None:
+        def advance(amount: float, note: str = "") -> None:
             nonlocal done, last_line
             done += amount
-            self._show(label, self._shares[name] * min(done / total, 1.0))
+            self._show(f"{label}, {note}" if note else label, self._shares[name] * min(done / total, 1.0))
             if time.perf_counter() - last_line >= _PLAIN_LINE_SECONDS:
                 last_line = time.perf_counter()
-                self._print(f"{label}: {min(done / total, 1.0):.0%} after {last_line - started:.0f} s")
+                line = f"{label}: {min(done / total, 1.0):.0%} after {last_line - started:.0f} s"
+                self._print(f"{line}, {note}" if note else line)
 
         yield advance
         self.seconds[name] = time.perf_counter() - started

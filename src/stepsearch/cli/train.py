@@ -88,7 +88,7 @@ def train(
     engine = search_engine or build_search_engine(config.search)
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     with progress.running():
-        policy = _policy_to_train(config, questions, engine, folder, progress, resume)
+        policy = _policy_to_train(config, questions, engine, folder, progress, resume, shown)
         with progress.stage(TRAINING) as advance:
             summary = train_policy(
                 config,
@@ -136,7 +136,8 @@ def train_policy(
 
     def show(step: int, total: int, metrics: Mapping[str, float]) -> None:
         nonlocal done
-        advance(step / total - done)
+        note = f"step {step} of {total}, reward {metrics['reward/total']:.3f}"
+        advance(step / total - done, note)
         done = step / total
 
     trainer = StePPOTrainer(
@@ -175,6 +176,7 @@ def _policy_to_train(
     folder: RunFolder,
     progress: StageProgress,
     resume: bool,
+    console: Console,
 ) -> StepSearchModel:
     """Return the policy as it was before the first step; a warm start that is there is not done again on resuming."""
     if config.model.name != TINY:
@@ -183,6 +185,8 @@ def _policy_to_train(
     if resume and warm_start.is_dir():
         progress.skip(WARM_START)
         return StepSearchModel.load(warm_start)
+    if not config.warm_start.phases:
+        say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
     with progress.stage(WARM_START) as advance:
         policy = build_policy(config, questions, engine, advance)
     policy.save(warm_start, {})
