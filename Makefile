@@ -34,7 +34,7 @@ check: $(VENV)/.dev ## Formatting, lint, layers and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev ## Format and mend what lint can mend
 	$(BIN)/ruff format .
