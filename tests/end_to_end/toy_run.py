@@ -33,11 +33,11 @@ SETTINGS = {
     "rollout": {"max_turn_tokens": 8, "max_observation_tokens": 16, "max_passage_tokens": 8, "max_corrections": 0},
     "reward": {"max_search_steps": 2, "redundancy_threshold": 1.0},
     "training": {
-        "batch_size": 32,
-        "minibatch_size": 16,
+        "batch_size": 64,
+        "minibatch_size": 32,
         "update_epochs": 2,
         "microbatch_tokens": 400,
-        "learning_rate": 3e-3,
+        "learning_rate": 1e-3,
         "critic_learning_rate": 3e-3,
         "warmup_ratio": 0.1,
         "critic_warmup_ratio": 0.0,
@@ -87,7 +87,7 @@ def toy_tokenizer() -> ModelTokenizer:
 
 
 def toy_policy(seed: int) -> StepSearchModel:
-    """Return a policy that knows the form of an episode, and nothing of what to ask or to answer."""
+    """Return a policy that knows the form of an episode, but searches half the time only, and for any colour."""
     tokenizer = toy_tokenizer()
     torch.manual_seed(seed)
     config = Qwen2Config(
@@ -116,10 +116,10 @@ def toy_policy(seed: int) -> StepSearchModel:
 
 
 def _demonstrations(tokenizer: ModelTokenizer, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return 32 episodes [32, T] of the right form, each asking for any colour and answering any name."""
+    """Return 32 episodes [32, T]: half of them answer without a search; queries and answers are any."""
     ids: list[list[int]] = []
     masks: list[list[int]] = []
-    for _ in range(32):
+    for index in range(32):
         asked, searched, named = (rng.choice(list(LEADERS)) for _ in range(3))
         parts = [
             (render_prompt("question", f"who leads {asked}"), 0),
@@ -127,10 +127,14 @@ def _demonstrations(tokenizer: ModelTokenizer, rng: random.Random) -> tuple[torc
             (f"<information>Doc 1 {LEADERS[searched]} leads {searched}</information>", 0),
             (render_turn("", Answer(LEADERS[named])), 1),
         ]
+        if index % 2:
+            del parts[1:3]
         encoded = [(tokenizer.encode_markup(text), sampled) for text, sampled in parts]
         ids.append([token for tokens, _ in encoded for token in tokens])
         masks.append([sampled for tokens, sampled in encoded for _ in tokens])
-    return torch.tensor(ids), torch.tensor(masks)
+    width = max(map(len, ids))
+    ids = [row + [tokenizer.pad_id] * (width - len(row)) for row in ids]
+    return torch.tensor(ids), torch.tensor([row + [0] * (width - len(row)) for row in masks])
 
 
 def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None) -> StePPOTrainer:
@@ -172,7 +176,8 @@ def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainer = toy_trainer(Path(sys.argv[1]), toy_config({"training.max_steps": sys.argv[2], "seed": 3}))
+    overrides = {"training.max_steps": sys.argv[2], "training.batch_size": 16, "training.minibatch_size": 8, "seed": 3}
+    trainer = toy_trainer(Path(sys.argv[1]), toy_config(overrides))
     if "--resume" in sys.argv:
         trainer.resume()
     trainer.train()

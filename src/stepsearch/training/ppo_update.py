@@ -41,7 +41,8 @@ class Learner:
     def of(cls, module: nn.Module, peak_rate: float, warmup_ratio: float, weight_decay: float) -> "Learner":
         """Return AdamW over the parameters of `module` that learn."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay)
+        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=fused)
         return cls(parameters, optimizer, peak_rate, warmup_ratio)
 
     def prepared(self, accelerator: Accelerator) -> "Learner":
@@ -102,6 +103,8 @@ class PPOUpdate:
         self._settings = settings
         self._temperature = temperature
         self._seed = seed
+        # What trained the policy before may have left gradients in it.
+        self._forget_gradients()
 
     def run(self, batch: PPOBatch, step: int, total_steps: int) -> dict[str, float]:
         """Update on `batch`; return losses per sampled token, clip fractions, gradient norms and learning rates.

@@ -1,0 +1,86 @@
+"""A run that is killed goes on as if it never had been: the same metrics, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).with_name("toy_run.py")
+STEPS = 11
+CHECKPOINT_EVERY = 4
+
+
+def start(folder: Path, *flags: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder), str(STEPS), *flags],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(run: "subprocess.Popen[bytes]") -> None:
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors.decode()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "logs" / "metrics.jsonl"
+    if not path.exists():
+        return []
+    # The last line may be half-written while the run goes on.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+
+
+def without_times(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in step.items() if not key.startswith("time/") and not key.endswith("per_second")}
+        for step in metrics
+    ]
+
+
+def kill_after_step(run: "subprocess.Popen[bytes]", folder: Path, step: int, seconds: float) -> None:
+    deadline = time.monotonic() + 300
+    while len(read_metrics(folder)) < step:
+        assert run.poll() is None, run.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(seconds)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+
+
+def test_a_killed_run_resumes_bit_identically(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    step, seconds = random.randrange(CHECKPOINT_EVERY, STEPS - 1), random.uniform(0, 0.3)
+    uninterrupted, interrupted = start(whole), start(killed)
+    kill_after_step(interrupted, killed, step, seconds)
+    finish(uninterrupted)
+    finish(start(killed, "--resume"))
+    expected, resumed = without_times(read_metrics(whole)), without_times(read_metrics(killed))
+    assert [line["step"] for line in resumed] == list(range(1, STEPS + 1)), f"killed after {step} + {seconds:.3f} s"
+    assert resumed == expected, f"killed after {step} + {seconds:.3f} s"
+    for name in ("model.safetensors", "stepsearch.json"):
+        best = [folder / "checkpoints" / "best_model" / name for folder in (whole, killed)]
+        assert best[0].read_bytes() == best[1].read_bytes()
+    trajectories = [(folder / "logs" / "trajectories.jsonl").read_text(encoding="utf-8") for folder in (whole, killed)]
+    assert trajectories[0] == trajectories[1]
+
+
+def test_ctrl_c_ends_after_a_whole_step_with_a_checkpoint(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    while not read_metrics(tmp_path):
+        assert run.poll() is None, run.communicate()[1].decode()
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    finish(run)
+    steps = len(read_metrics(tmp_path))
+    assert 1 <= steps < STEPS
+    assert (tmp_path / "checkpoints" / f"step-{steps:06d}").is_dir()
+    log = (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")
+    assert f"interrupted after step {steps} of {STEPS}: go on with the same command and --resume" in log
