@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-# Found by measuring, on repeated random sequences, how often the untrained model predicts the token that followed
-# before: 68 of 100 times with these, 6 with a prior choice (3, 3, 0.2, 1, 0.3).
-_POSITION_BIAS = 5.0
-_MATCH_GAIN = 5.0
+# Chosen by what the policy has learnt after 80 reading drills (share of names' tokens read right, two seeds): .82 with
+# these, .43 with a match gain of 3 and independent projections. Sharper heads copy more at first (a gain of 5 repeats
+# 68 of 100 tokens of a sequence said twice) and learn far less: .03.
+_POSITION_BIAS = 3.0
+_MATCH_GAIN = 1.2
 _WRITE_GAIN = 0.2
-_COPY_GAIN = 3.0
-_OTHERS_GAIN = 0.05
+_COPY_GAIN = 2.0
+_OTHERS_GAIN = 0.3
 _QUIET = 0.1
 
 
