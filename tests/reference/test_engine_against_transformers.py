@@ -147,6 +147,20 @@ def test_bfloat16_is_packed_too(random_policy, spelled_tokenizer):
     torch.testing.assert_close(torch.tensor(segments[0].logprobs), expected.float(), atol=0.3, rtol=0)
 
 
+def test_a_model_that_computes_under_autocast(random_policy, spelled_tokenizer):
+    causal_lm = random_policy(len(spelled_tokenizer))
+    engine = InProcessEngine(causal_lm, spelled_tokenizer, slots=3)
+
+    engine.submit(0, [5, 6, 7], Sampling(9, seed=0))
+    segments = []
+    with torch.autocast("cpu", torch.bfloat16):
+        while engine.active:
+            segments += engine.step()
+
+    expected = logprobs_of(causal_lm, [5, 6, 7, *segments[0].token_ids], 3, segments[0].token_ids)
+    torch.testing.assert_close(torch.tensor(segments[0].logprobs), expected, atol=0.3, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["spelled_tokenizer", "tagged_tokenizer"])
 def test_whole_episodes_are_exact(random_policy, shelf, name, request):
     """Rollouts with search: recorded logprobs, masks and step positions, against the finished sequence."""

@@ -131,7 +131,9 @@ def packed_attention(
     if softcap is not None or (sliding_window is not None and sliding_window < _current.longest):
         raise PackedUnsupportedError("soft-capped or sliding-window attention")
     layer: Any = module.layer_idx
-    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    # Under autocast the states may be of another type than the cache, which is of the weights'.
+    kept = _current.plan[0].storage.dtype
+    queries, keys, values = (states[0].transpose(0, 1).to(kept) for states in (query, key, value))
     attended = torch.empty_like(queries, memory_format=torch.contiguous_format)
     for pool in _current.plan:
         cached_keys, cached_values = pool.storage[layer]
@@ -141,7 +143,7 @@ def packed_attention(
             _decode(pool.decode, pool.used, queries, cached_keys, cached_values, scaling, attended)
         for prefill in pool.prefills:
             _prefill(prefill, queries, cached_keys, cached_values, scaling, attended)
-    return attended[None], None
+    return attended[None].to(query.dtype), None
 
 
 def _write(cached: Tensor, places: Tensor, new: Tensor) -> None:

@@ -38,6 +38,7 @@ class ModelTokenizer:
         if prompt_style == CHAT and not self.hf.chat_template:
             raise ModelError("model.prompt=chat, but the tokenizer has no chat template; use instructions")
         self.prompt_style = prompt_style
+        self._backend: Tokenizer | None = getattr(self.hf, "backend_tokenizer", None)
         own = () if self.hf.eos_token_id is None else (int(self.hf.eos_token_id),)
         self.eos_ids: frozenset[int] = frozenset((*own, *eos_ids))
         if not self.eos_ids:
@@ -75,7 +76,9 @@ class ModelTokenizer:
         if self._plain is None:
             encoded = self.hf(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         else:
-            encoded = [encoding.ids for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
+            encoded = [
+                encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+            ]
         return [
             ids if self._special_ids.isdisjoint(ids) else self._spell(text)
             for text, ids in zip(texts, encoded, strict=True)
@@ -83,7 +86,9 @@ class ModelTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included."""
-        return self.hf.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if self._backend is None:
+            return self.hf.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self._backend.decode(token_ids, skip_special_tokens=False)
 
     def token_pieces(self) -> list[str]:
         """Return, for each id, the text that it adds after other text."""
@@ -94,11 +99,10 @@ class ModelTokenizer:
         anchor = self.encode_markup(_ANCHOR)[-1:]
         start = self.decode(anchor)
         pairs = [[*anchor, index] for index in range(len(self.hf))]
-        backend = getattr(self.hf, "backend_tokenizer", None)
-        if backend is None:
+        if self._backend is None:
             texts = [self.decode(pair) for pair in pairs]
         else:
-            texts = backend.decode_batch(pairs, skip_special_tokens=False)
+            texts = self._backend.decode_batch(pairs, skip_special_tokens=False)
         return [text.removeprefix(start) for text in texts]
 
     @cached_property
@@ -107,15 +111,16 @@ class ModelTokenizer:
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
-        return frozenset(self.hf.get_added_vocab().values())
+        # An unknown token stands for a letter that the vocabulary lacks, unless it does other duty as well.
+        unknown = {self.hf.unk_token_id} - self.eos_ids
+        return frozenset(self.hf.get_added_vocab().values()) - unknown
 
     @cached_property
     def _plain(self) -> Tokenizer | None:
         """The same tokenizer without its added tokens, so that none of them is found in outside text."""
-        backend = getattr(self.hf, "backend_tokenizer", None)
-        if backend is None:
+        if self._backend is None:
             return None
-        description = json.loads(backend.to_str())
+        description = json.loads(self._backend.to_str())
         description["added_tokens"] = []
         description["truncation"] = description["padding"] = None
         description["post_processor"] = None
@@ -142,4 +147,4 @@ class ModelTokenizer:
     def _encode_letters(self, text: str) -> list[list[int]]:
         if self._plain is None:
             return self.hf(list(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [encoding.ids for encoding in self._plain.encode_batch(list(text), add_special_tokens=False)]
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(text), add_special_tokens=False)]

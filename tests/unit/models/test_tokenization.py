@@ -159,3 +159,16 @@ def test_what_ends_a_sequence(tokenizer_builder):
     assert ModelTokenizer(tokenizer.hf, "question", eos_ids=[5, 3]).pad_id == 3
     with pytest.raises(ModelError, match="no end-of-sequence token"):
         ModelTokenizer(tokenizer.hf, "question")
+
+
+def test_a_letter_that_the_vocabulary_lacks_does_not_spell_the_whole_text():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from stepsearch.models.tokenization import ModelTokenizer
+
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "book": 2, "</s>": 3}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    hf = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", eos_token="</s>")
+
+    assert ModelTokenizer(hf, "question").encode_plain(["the ü book"]) == [[1, 0, 2]]
