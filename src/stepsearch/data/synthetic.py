@@ -62,8 +62,8 @@ PASSAGES = {
         "{name} is a city whose mayor is {mayor}. It is located in {country}.",
     ),
     "country": (
-        "{name} is a country whose capital is {capital} and whose president is {president}.",
-        "{name} is a country whose president is {president}. The capital is {capital}.",
+        "{name} is a nation whose capital is {capital} and whose president is {president}.",
+        "{name} is a nation whose president is {president}. The capital is {capital}.",
     ),
 }
 PHRASES = {
