@@ -25,7 +25,7 @@ def scatter_to_mask(values: Tensor, chosen: Tensor) -> Tensor:
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Recompute each layer of `model` in the backward pass; dropout stays off."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             # transformers checkpoints layers in training mode only; the modules inside stay in evaluation mode.

@@ -1,0 +1,224 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from stepsearch.config import ModelSettings, load_config
+from stepsearch.errors import ModelError
+from stepsearch.models import ModelTokenizer, StepSearchModel, model_folder, step_search_model
+from stepsearch.models.step_search_model import model_record
+from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
+
+TOKENIZER = ModelTokenizer(build_tiny_tokenizer(), "question")
+SHAPE = {
+    "vocab_size": len(TOKENIZER),
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def qwen() -> PreTrainedModel:
+    return Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True, initializer_range=0.2))
+
+
+def gemma_with_capped_logits() -> PreTrainedModel:
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5, sliding_window=8)
+    )
+
+
+def gpt2_with_dropout() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=len(TOKENIZER), n_embd=16, n_layer=2, n_head=2, n_positions=64))
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    input_ids = torch.randint(0, len(TOKENIZER), (3, 12), generator=torch.Generator().manual_seed(1))
+    response_mask = torch.zeros(3, 12, dtype=torch.long)
+    response_mask[0, 4:] = 1
+    response_mask[1, [3, 4, 9]] = 1
+    return input_ids, response_mask
+
+
+def as_in_full(causal_lm: PreTrainedModel, input_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities and entropies [B, T] of all tokens from the model's own full logits."""
+    logits = causal_lm.eval()(input_ids=input_ids).logits[:, :-1] / temperature
+    distribution = torch.distributions.Categorical(logits=logits)
+    pad = torch.nn.functional.pad
+    return pad(distribution.log_prob(input_ids[:, 1:]), (1, 0)), pad(distribution.entropy(), (1, 0))
+
+
+@pytest.mark.parametrize("build", [qwen, gemma_with_capped_logits, gpt2_with_dropout])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_scores_are_those_of_the_models_own_logits(build, temperature: float) -> None:
+    torch.manual_seed(0)
+    policy = StepSearchModel(build(), TOKENIZER).train()
+    input_ids, mask = batch()
+    logprobs, entropy, values = policy(input_ids, mask, temperature)
+    expected_logprobs, expected_entropy = as_in_full(policy.causal_lm, input_ids, temperature)
+    torch.testing.assert_close(logprobs, expected_logprobs * mask, rtol=0, atol=1e-5)
+    torch.testing.assert_close(entropy, expected_entropy * mask, rtol=0, atol=1e-5)
+    assert values is None
+
+
+def test_large_vocabularies_are_projected_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    policy = StepSearchModel(qwen(), TOKENIZER)
+    input_ids, mask = batch()
+
+    def gradient() -> tuple[Tensor, Tensor]:
+        policy.zero_grad()
+        logprobs = policy(input_ids, mask).logprobs
+        logprobs.sum().backward()
+        weight = policy.causal_lm.get_input_embeddings().weight
+        assert weight.grad is not None
+        return logprobs.detach(), weight.grad.clone()
+
+    whole = gradient()
+    monkeypatch.setattr(step_search_model, "PROJECTION_ELEMENTS", 3 * len(TOKENIZER))
+    pieces = gradient()
+    torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_entropy_is_left_out_where_nothing_reads_it() -> None:
+    assert StepSearchModel(qwen(), TOKENIZER)(*batch(), with_entropy=False).entropy is None
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    torch.manual_seed(0)
+    policy = StepSearchModel(gpt2_with_dropout(), TOKENIZER)
+    expected = torch.autograd.grad(policy(*batch()).logprobs.sum(), list(policy.parameters()))
+    policy.enable_gradient_checkpointing()
+    gradients = torch.autograd.grad(policy(*batch()).logprobs.sum(), list(policy.parameters()))
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_a_model_that_sees_later_tokens_is_refused() -> None:
+    config = BertConfig(vocab_size=len(TOKENIZER), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    with pytest.raises(ModelError, match="sees later tokens"):
+        StepSearchModel(BertLMHeadModel(config), TOKENIZER)
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    config = Qwen2Config(**{**SHAPE, "vocab_size": 50})
+    with pytest.raises(ModelError, match=rf"knows {len(TOKENIZER)} tokens, and the model has 50"):
+        StepSearchModel(Qwen2ForCausalLM(config), TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "policy"
+    StepSearchModel(qwen(), TOKENIZER).save(folder, model_record(load_config()))
+    return folder
+
+
+def test_a_saved_model_is_an_ordinary_checkpoint_with_our_record(saved: Path) -> None:
+    policy = StepSearchModel.load(saved)
+    input_ids, mask = batch()
+    theirs = AutoModelForCausalLM.from_pretrained(saved)
+    torch.testing.assert_close(policy(input_ids, mask).logprobs, as_in_full(theirs, input_ids, 1.0)[0] * mask)
+    assert AutoTokenizer.from_pretrained(saved).get_vocab() == TOKENIZER.hf.get_vocab()
+    record = json.loads((saved / "stepsearch.json").read_text(encoding="utf-8"))
+    assert record == policy.record
+    assert record["prompt"] == policy.tokenizer.prompt_style == "question"
+    assert record["grammar"][:2] == ["<think>", "</think>"]
+    assert record["model"] == {"max_length": 2048}
+    assert (record["reward"], record["search"]["top_k"]) == ({"max_search_steps": 5}, 3)
+
+
+def test_a_prompt_style_that_is_asked_for_wins(saved: Path) -> None:
+    assert (
+        StepSearchModel.load(ModelSettings(name=str(saved), prompt="instructions")).tokenizer.prompt_style
+        == "instructions"
+    )
+
+
+def test_saving_replaces_what_stood_there(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / "leftover").write_text("")
+    StepSearchModel.load(folder).save(folder, {"model": {"max_length": 9}})
+    assert not (folder / "leftover").exists()
+    assert StepSearchModel.load(folder).record["model"] == {"max_length": 9}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot be written"):
+        StepSearchModel(qwen(), TOKENIZER).save(tmp_path / "file" / "model", {})
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def drop_a_weight(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3, "layer_types": None}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, r"model folder .* does not exist"),
+        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "missing, damaged or of another kind"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda folder: (folder / "stepsearch.json").write_text("["), r"stepsearch\.json is not JSON"),
+        (lambda folder: (folder / "stepsearch.json").write_text("[]"), "does not hold a JSON object"),
+        (cut_weights, "damaged"),
+        (drop_a_weight, r"the weights lack model\.layers\.2"),
+    ],
+)
+def test_a_damaged_folder_gives_one_clear_line(saved: Path, tmp_path: Path, damage, message: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    damage(folder)
+    with pytest.raises(ModelError, match=message) as error:
+        StepSearchModel.load(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./not/there", "does not exist"),
+        ("~/surely/not/there", "does not exist"),
+        ("some/folder/there", "does not exist"),
+        (__file__, "is a file"),
+    ],
+)
+def test_a_name_that_can_only_be_a_folder(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        StepSearchModel.load(name)
+
+
+def test_without_a_network_a_hub_name_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, timeout: float) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(model_folder, "model_info", unreachable)
+    with pytest.raises(ModelError, match=r"nobody/nothing is no folder here, and the hub cannot be reached"):
+        StepSearchModel.load("nobody/nothing")

@@ -1,0 +1,32 @@
+import pytest
+
+from stepsearch.config import Config, RolloutSettings, load_config
+from stepsearch.errors import ConfigError
+from stepsearch.models import ModelTokenizer
+from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.types import Question
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0.0), ("top_p", 0.9), ("top_k", 5)])
+def test_sampling_from_another_distribution_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"rollout\.{name}={value}"):
+        check_sampling(RolloutSettings.model_validate({name: value}))
+
+
+def test_plain_sampling_at_any_temperature_is_allowed() -> None:
+    check_sampling(RolloutSettings(temperature=0.7))
+
+
+def settings(max_length: int) -> Config:
+    budgets = {"max_turn_tokens": 20, "max_observation_tokens": 30, "max_passage_tokens": 20}
+    return load_config(None, [], base={"model": {"max_length": max_length}, "rollout": budgets})
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_the_arithmetic(tokenizer: ModelTokenizer) -> None:
+    questions = [Question("short", "a", ("x",)), Question("long", "a b c d", ("x",))]
+    longest = len(tokenizer.encode_prompt("a b c d"))
+    needed = longest + 20 + 30 + 16
+    check_prompts(questions, tokenizer, settings(needed))
+    message = rf"prompt {longest} \(question 'long'\).* 20 .* 30 \+ 16 for a last turn = {needed};"
+    with pytest.raises(ConfigError, match=message):
+        check_prompts(questions, tokenizer, settings(needed - 1))
