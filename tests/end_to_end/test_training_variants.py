@@ -1,0 +1,153 @@
+"""The trainer's other ways: critics, KL, refusals, failures and damaged checkpoints, on the toy world."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_run import toy_config, toy_passages, toy_trainer
+
+from stepsearch.errors import ConfigError, TrainingError
+from stepsearch.models import StepSearchModel
+from stepsearch.search import SearchEngine
+from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.training.steppo_trainer import StePPOTrainer
+from stepsearch.types import Passage
+
+SHORT = {"training.batch_size": 8, "training.minibatch_size": 4, "training.max_steps": 2, "evaluation.every_steps": 2}
+
+
+def train(folder: Path, overrides: dict[str, Any] | None = None, resume: bool = False) -> list[dict[str, Any]]:
+    trainer = toy_trainer(folder, toy_config({**SHORT, **(overrides or {})}))
+    if resume:
+        trainer.resume()
+    trainer.train()
+    return read_metrics(folder)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_promised_metric_is_there(tmp_path: Path) -> None:
+    metrics = train(tmp_path)
+    promised = {
+        "reward": "total answer information_gain redundancy_penalty search_key random_document_gain",
+        "policy": "loss approx_kl clip_fraction entropy kl_to_reference ratio_max",
+        "value": "loss clip_fraction explained_variance",
+        "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered",
+        "search": "queries cache_hits failures queries_per_second",
+        "optim": "learning_rate grad_norm",
+        "time": "rollout reward update",
+        "eval": "em f1",
+    }
+    keys = {f"{group}/{name}" for group, names in promised.items() for name in names.split()}
+    assert keys <= metrics[1].keys()
+    # The first step trains the critic alone.
+    assert "policy/loss" not in metrics[0]
+    assert metrics[0]["value/loss"] > 0
+    assert metrics[0]["rollout/logprob_gap"] < 1e-4
+    assert metrics[0]["policy/kl_to_reference"] == 0.0
+
+
+def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:
+    first, second = train(tmp_path, {"training.critic": "shared"})
+    assert first["value/mean"] == 0.0
+    assert second["value/mean"] != 0.0
+    # The value warm-up moves the head alone.
+    assert first["policy/kl_to_reference"] == second["policy/kl_to_reference"] == 0.0
+    names = StepSearchModel.load(tmp_path / "checkpoints" / "best_model").causal_lm.state_dict()
+    assert not [name for name in names if "value_head" in name]
+
+
+@pytest.mark.parametrize("mode", ["loss", "none"])
+def test_kl_as_a_loss_or_not_at_all(tmp_path: Path, mode: str) -> None:
+    metrics = train(tmp_path, {"training.kl_mode": mode, "training.kl_coef": 0.1, "training.entropy_coef": 0.01})
+    assert ("policy/kl_to_reference" in metrics[0]) == (mode == "loss")
+    assert (tmp_path / "checkpoints" / "reference.pt").exists() == (mode == "loss")
+
+
+def test_several_rollouts_per_question(tmp_path: Path) -> None:
+    train(tmp_path, {"training.rollouts_per_question": 3, "training.batch_size": 2, "logging.trajectories": 6})
+    lines = (tmp_path / "logs" / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+    first = [json.loads(line) for line in lines if json.loads(line)["step"] == 1]
+    asked = [line["trajectory"]["question"]["id"] for line in first]
+    assert len(asked) == 6
+    assert asked[0] == asked[1] == asked[2] != asked[3] == asked[4] == asked[5]
+
+
+def poison(trainer: StePPOTrainer) -> None:
+    """Let the critic's values be infinite from the next forward pass on."""
+    critic = trainer._networks.value_model
+    assert critic is not None
+    torch.nn.init.constant_(critic.head.output.bias, torch.inf)
+
+
+def test_an_update_that_is_not_finite_stops_before_the_weights_and_saves_the_batch(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.value_warmup_steps": 0}))
+    poison(trainer)
+    before = {name: x.clone() for name, x in trainer._policy.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"step 1: the update is not finite \(loss nan"):
+        trainer.train()
+    assert all(torch.equal(x, before[name]) for name, x in trainer._policy.state_dict().items())
+    (saved,) = (tmp_path / "failed_batch").iterdir()
+    assert saved.name == "step-000001.pt"
+    assert torch.load(saved, weights_only=True)["input_ids"].shape[0] == 4
+    assert "the update is not finite" in (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")
+
+
+class FailingSearch(SearchEngine):
+    """Answers no query about red, and the others as it should."""
+
+    def __init__(self) -> None:
+        self._engine = BM25SearchEngine.from_passages(toy_passages())
+
+    def search(self, query: str, top_k: int = 3) -> Sequence[str | Passage]:
+        if "red" in query:
+            raise OSError("the server is down")
+        return self._engine.search(query, top_k)
+
+
+def test_a_search_that_fails_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.batch_size": 32}), FailingSearch())
+    trainer.train()
+    assert sum(step["search/failures"] for step in read_metrics(tmp_path)) > 0
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
+    train(tmp_path)
+    metrics = train(tmp_path, {"training.max_steps": 3}, resume=True)
+    assert [step["step"] for step in metrics] == [1, 2, 3]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    whole = train(tmp_path, {"logging.checkpoint_every": 1})
+    state = tmp_path / "checkpoints" / "step-000002" / "state.pt"
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    again = train(tmp_path, resume=True)
+    assert again[1]["policy/loss"] == whole[1]["policy/loss"]
+
+
+def test_resuming_under_settings_that_matter_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    with pytest.raises(ConfigError, match=r"training\.gae_lambda=0\.95, not 0\.5"):
+        train(tmp_path, {"training.gae_lambda": 0.5}, resume=True)
+
+
+def test_a_new_run_in_a_used_folder_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    with pytest.raises(ConfigError, match="--resume"):
+        train(tmp_path)
+
+
+def test_resuming_where_nothing_was_is_starting(tmp_path: Path) -> None:
+    assert len(train(tmp_path, resume=True)) == 2
+
+
+@pytest.mark.parametrize("key", ["rollout.temperature=0", "rollout.top_p=0.5", "rollout.top_k=2"])
+def test_other_sampling_is_refused_at_start(tmp_path: Path, key: str) -> None:
+    name, _, value = key.partition("=")
+    with pytest.raises(ConfigError, match=name):
+        toy_trainer(tmp_path, toy_config({**SHORT, name: value}))
