@@ -123,7 +123,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def format_error(sampled_turns: Sequence[str], searches: int) -> FormatError | None:
-    """Return the first thing wrong with an episode's format, None if it is right (ALGORITHM: format).
+    """Return the first thing wrong with an episode's format, None if it is right (docs/algorithm.md).
 
     Args:
         sampled_turns: the text the policy sampled, turn by turn, without what the environment wrote.

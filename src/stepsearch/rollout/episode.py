@@ -1,4 +1,4 @@
-"""One episode as a state machine: what follows from a sampled turn and from a search result (ALGORITHM: an episode)."""
+"""One episode as a state machine: what follows from a sampled turn and from a search result (docs/algorithm.md)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
