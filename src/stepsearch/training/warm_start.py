@@ -88,8 +88,8 @@ def warm_start(
     try:
         for number, batch in enumerate(curriculum(questions, writer, encoder, settings.phases, seed), 1):
             set_rates(optimisers, number, updates, settings.warmup_updates)
-            input_ids = permute_tokens(batch.input_ids, groups, generator)
-            loss, accuracy = imitate(causal_lm, input_ids, batch.written, optimisers)
+            input_ids = permute_tokens(batch.input_ids, groups, generator).to(causal_lm.device)
+            loss, accuracy = imitate(causal_lm, input_ids, batch.written.to(causal_lm.device), optimisers)
             tokens += batch.tokens
             latest = WarmStartUpdate(number, updates, loss, accuracy, tokens, time.perf_counter() - started)
             if on_update is not None:
