@@ -133,6 +133,10 @@ class TrainingSettings(Section):
     value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations to save memory.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="accelerate's mixed precision.")
+    stop_kl: float | None = Field(default=None, gt=0, description="End the run when the KL to the reference is above.")
+    stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
+    alarm_searches: float | None = Field(default=None, gt=0, description="Warn when searches per question are below.")
+    alarm_format_rate: float | None = Field(default=None, gt=0, le=1, description="Warn when the format rate is below.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
 
     @field_validator("mixed_precision", mode="before")

@@ -151,3 +151,13 @@ def test_other_sampling_is_refused_at_start(tmp_path: Path, key: str) -> None:
     name, _, value = key.partition("=")
     with pytest.raises(ConfigError, match=name):
         toy_trainer(tmp_path, toy_config({**SHORT, name: value}))
+
+
+def test_a_collapse_ends_the_run_with_a_checkpoint_and_a_model(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.stop_entropy": 99, "training.alarm_searches": 9}))
+    summary = trainer.train()
+    assert (summary.steps, summary.interrupted) == (1, False)
+    log = (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")
+    assert "WARNING rollout/searches_per_question is " in log
+    assert "WARNING ended after step 1 of 2: the entropy is " in log
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"step-000001", "best_model"}

@@ -37,6 +37,8 @@ FREE_KEYS = (
     "training.max_steps",
     "training.num_epochs",
     "training.threads",
+    "training.stop_",
+    "training.alarm_",
     "training.microbatch_tokens",
     "training.gradient_checkpointing",
     "search.timeout_seconds",

@@ -99,6 +99,10 @@ class MetricLog:
             logger.error("%s", error)
         self.close()
 
+    def warn(self, text: str) -> None:
+        """Write a warning for people."""
+        logger.warning("%s", text)
+
     def close(self) -> None:
         """Close the files. Safe to call twice."""
         self._root.removeHandler(self._handler)

@@ -21,6 +21,7 @@ from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training import checkpoints
 from stepsearch.training.advantages import masked_gae, whiten
 from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate, save_failed_batch
+from stepsearch.training.health import alarms, collapse
 from stepsearch.training.interruption import noting_interruption
 from stepsearch.training.kl import k1
 from stepsearch.training.metric_log import MetricLog
@@ -46,11 +47,12 @@ OnStep = Callable[[int, int, Mapping[str, float]], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """How a run ended: whole steps taken, of how many, whether it was interrupted, and the best dev EM and F1."""
+    """How a run ended: whole steps taken, of how many, by an interruption or a collapse, and the best dev EM and F1."""
 
     steps: int
     total_steps: int
     interrupted: bool
+    collapse: str | None
     best: tuple[float, float] | None
 
 
@@ -98,6 +100,7 @@ class StePPOTrainer:
         self._schedule_steps = self._total_steps
         self._step = 0
         self._best: tuple[float, float] | None = None
+        self._collapse: str | None = None
         self._reference = frozen_copy(policy) if settings.kl_mode != "none" and settings.kl_coef > 0 else None
         on_cpu = policy.causal_lm.device.type == "cpu"
         self._accelerator = Accelerator(mixed_precision=settings.mixed_precision, cpu=on_cpu)
@@ -147,7 +150,7 @@ class StePPOTrainer:
         tensorboard = self._config.logging.tensorboard
         with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
             with noting_interruption() as interruption:
-                while self._step < self._total_steps and not interruption.requested:
+                while not (self._is_over or interruption.requested):
                     metrics = self.train_step(log)
                     if interruption.requested or self._is_due(self._config.logging.checkpoint_every):
                         self._save_checkpoint()
@@ -254,6 +257,9 @@ class StePPOTrainer:
         metrics |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         self._seconds = {}
         log.write(self._step, self._total_steps, metrics)
+        for alarm in alarms(metrics, self._config.training):
+            log.warn(alarm)
+        self._collapse = collapse(metrics, self._config.training)
         if self._is_due(settings.trajectories_every) or self._step == 1:
             log.write_trajectories(self._step, trajectories[: settings.trajectories], rewards[: settings.trajectories])
         return metrics
@@ -276,24 +282,29 @@ class StePPOTrainer:
         checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
 
     def _finish(self, log: MetricLog) -> TrainingSummary:
-        """Say how the run ended, with a checkpoint and a best model in place."""
-        interrupted = self._step < self._total_steps
+        """Say how the run ended, with a checkpoint of the last step and, at its end, a best model in place."""
+        interrupted = not self._is_over
+        where = f"after step {self._step} of {self._total_steps}"
         if interrupted:
-            log.say(
-                f"interrupted after step {self._step} of {self._total_steps}: go on with the same command and --resume"
-            )
+            log.say(f"interrupted {where}: go on with the same command and --resume")
         elif self._best is None:
             self._save_best()
+        if self._collapse is not None:
+            log.warn(f"ended {where}: {self._collapse}")
         if not interrupted and not self._is_due(self._config.logging.checkpoint_every):
             self._save_checkpoint()
-        return TrainingSummary(self._step, self._total_steps, interrupted, self._best)
+        return TrainingSummary(self._step, self._total_steps, interrupted, self._collapse, self._best)
 
     def _is_due(self, every: int) -> bool:
         return self._step % every == 0
 
     @property
     def _is_last(self) -> bool:
-        return self._step == self._total_steps
+        return self._step >= self._total_steps
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_last or self._collapse is not None
 
     def _fingerprint(self) -> dict[str, str]:
         return checkpoints.fingerprint(self._config, self._questions)

@@ -1,0 +1,28 @@
+"""Signs that a run goes wrong: what ends it, and what is only said aloud. Every threshold is off by default."""
+
+from collections.abc import Mapping
+
+from stepsearch.config import TrainingSettings
+
+
+def collapse(metrics: Mapping[str, float], settings: TrainingSettings) -> str | None:
+    """Return why a run is to end early: the policy is too far from the reference, or all but deterministic."""
+    kl, entropy = metrics.get("policy/kl_to_reference"), metrics["policy/entropy"]
+    if settings.stop_kl is not None and kl is not None and kl > settings.stop_kl:
+        return f"the KL to the reference is {kl:.3g}, above training.stop_kl={settings.stop_kl:g}"
+    if settings.stop_entropy is not None and entropy < settings.stop_entropy:
+        return f"the entropy is {entropy:.3g}, below training.stop_entropy={settings.stop_entropy:g}"
+    return None
+
+
+def alarms(metrics: Mapping[str, float], settings: TrainingSettings) -> list[str]:
+    """Return what has fallen off: searches per question, or the format rate."""
+    watched = {
+        "rollout/searches_per_question": ("training.alarm_searches", settings.alarm_searches),
+        "rollout/format_rate": ("training.alarm_format_rate", settings.alarm_format_rate),
+    }
+    return [
+        f"{key} is {metrics[key]:.3g}, below {name}={threshold:g}"
+        for key, (name, threshold) in watched.items()
+        if threshold is not None and metrics[key] < threshold
+    ]
