@@ -66,15 +66,15 @@ def _flat(section: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def check_fingerprint(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to resume a run under settings that change what it computes.
+    """Refuse to resume a run under settings that change what it computes; settings that it did not know yet are free.
 
     Raises:
         ConfigError: a setting differs; it is named with both values.
     """
-    for key in sorted({*saved, *now}):
-        if saved.get(key) != now.get(key):
+    for key in sorted(saved.keys() & now.keys()):
+        if saved[key] != now[key]:
             raise ConfigError(
-                f"the run to be resumed had {key}={saved.get(key)}, not {now.get(key)}: set it back, or start anew in "
+                f"the run to be resumed had {key}={saved[key]}, not {now[key]}: set it back, or start anew in "
                 "another --output-dir"
             )
 
