@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -65,12 +63,13 @@ def test_it_agrees_with_searching_the_text():
     assert sum(closed) > 20
 
 
-def test_a_large_vocabulary_is_quick():
-    draw = np.random.default_rng(0)
-    letters = np.array(list("abcdefgh<>/ searchanswer"))
-    pieces = ["".join(draw.choice(letters, size=5)) for _ in range(2000)] * 75
+def test_every_token_of_a_large_vocabulary_has_its_place():
+    pieces = [f"piece {token}" for token in range(150_000)]
+    tags = {17: "</search>", 70_000: "so: </answer>.", 149_999: "</search>\n"}
+    for token, text in tags.items():
+        pieces[token] = text
+    automaton = StopAutomaton(pieces, STOP_TAGS, len(pieces))
 
-    started = time.process_time()
-    StopAutomaton(pieces, STOP_TAGS, len(pieces))
+    states = automaton.advance(np.zeros(len(pieces), dtype=np.int64), np.arange(len(pieces)))
 
-    assert time.process_time() - started < 2
+    assert np.flatnonzero(states == automaton.closed).tolist() == list(tags)
