@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stepsearch.matching.answers import exact_match, token_f1
+from stepsearch.rewards.golden_recall import found_golden, golden_recall
 from stepsearch.types import Question, Trajectory
 
 
@@ -99,8 +100,7 @@ def score_episode(trajectory: Trajectory) -> EpisodeScore:
         retrieved += len(ids)
         repeated += sum(passage_id in seen for passage_id in ids)
         seen.update(ids)
-    golden = {passage.id for passage in trajectory.question.golden_passages}
-    recall = len(golden & seen) / len(golden) if golden else None
+    recall = golden_recall(trajectory.question.golden_passages, trajectory.steps)
     return EpisodeScore(em, f1, len(trajectory.steps), recall, retrieved, repeated)
 
 
@@ -136,15 +136,15 @@ def analyse_searches(trajectories: Iterable[Trajectory]) -> SearchAnalytics:
     """Return what became of every search of the episodes."""
     queries = failed = empty = golden_hits = judged = 0
     for trajectory in trajectories:
-        missing = {passage.id for passage in trajectory.question.golden_passages}
+        missing = list(trajectory.question.golden_passages)
         judged += len(trajectory.steps) if missing else 0
         for step in trajectory.steps:
             queries += 1
             failed += step.failed
             empty += not step.failed and not step.passages
-            found = missing & {passage.id for passage in step.passages}
+            found = found_golden(missing, step.passages)
             golden_hits += bool(found)
-            missing -= found
+            missing = [passage for passage in missing if passage not in found]
     return SearchAnalytics(queries, failed, empty, golden_hits, golden_hits / judged if judged else None, judged)
 
 

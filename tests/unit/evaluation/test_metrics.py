@@ -43,6 +43,14 @@ def test_one_episode() -> None:
     assert (score.retrieved, score.repeated) == (3, 1)
 
 
+def test_an_engine_that_returns_texts_finds_golden_documents_by_their_body() -> None:
+    texts = tuple(Passage.from_text(passage.text) for passage in GOLD)
+    metrics = measure([episode("x", texts[:1], texts, texts)])
+    assert metrics.golden_recall == 1.0
+    # The third search brought nothing golden that was not there before.
+    assert (metrics.search.golden, metrics.search.judged) == (2, 3)
+
+
 def test_without_golden_documents_recall_is_not_computed() -> None:
     assert score_episode(episode("x", (OTHER,), golden=())).golden_recall is None
 
