@@ -14,6 +14,11 @@ from torch import Tensor
 from stepsearch.errors import TrainingError
 from stepsearch.types import Trajectory
 
+# Of a micro-batch's longest row, how much of a further one has to be real tokens; and up to which share of the budget a
+# group takes any row.
+WELL_FILLED = 0.75
+SMALL_GROUP = 0.125
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeBatch:
@@ -123,16 +128,23 @@ def _check_scores(token_level_scores: Tensor, trajectories: Sequence[Trajectory]
 def microbatches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     """Return rows grouped by length, so that rows * longest row, padding included, stays within the budget.
 
+    A group also ends where the next row would be mostly padding, unless the group is too small to be worth a pass.
     Longest first (the most memory is asked for at once); equal lengths keep their order. A row that alone exceeds the
     budget is a group of its own.
     """
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= token_budget:
+        if groups and _has_room(len(groups[-1]), lengths[groups[-1][0]], lengths[row], token_budget):
             groups[-1].append(row)
         else:
             groups.append([row])
     return groups
+
+
+def _has_room(rows: int, longest: int, length: int, token_budget: int) -> bool:
+    """Return whether a row of that length joins a group of so many rows."""
+    is_filled_well = length >= WELL_FILLED * longest or rows * longest < SMALL_GROUP * token_budget
+    return is_filled_well and (rows + 1) * longest <= token_budget
 
 
 def save_failed_batch(folder: Path, step: int, batch: PPOBatch) -> Path:

@@ -37,8 +37,13 @@ def test_no_episode_is_refused() -> None:
 
 
 def test_microbatches_group_by_length_within_the_budget() -> None:
-    # Rows of 9, then 5 + 5 (10 <= 12), then 4 + 4 + 1: 3 rows of 4 are 12.
-    assert microbatches([5, 9, 4, 5, 1, 4], 12) == [[1], [0, 3], [2, 5, 4]]
+    # Rows of 9, then 5 + 5 (10 <= 12), then 4 + 4, to which 1 would add three of padding.
+    assert microbatches([5, 9, 4, 5, 1, 4], 12) == [[1], [0, 3], [2, 5], [4]]
+
+
+def test_a_small_group_takes_any_row() -> None:
+    # An eighth of the budget is 50 tokens: 40 takes the row of 10, and then is too large to take another.
+    assert microbatches([40, 10, 10, 10], 400) == [[0, 1], [2, 3]]
 
 
 def test_a_row_beyond_the_budget_stands_alone() -> None:
