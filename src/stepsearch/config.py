@@ -132,7 +132,7 @@ class TrainingSettings(Section):
     value_warmup_steps: int = Field(default=0, ge=0, description="First steps that train the critic alone.")
     value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations to save memory.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="accelerate's mixed precision.")
+    mixed_precision: Literal["no", "bf16"] = Field(default="no", description="accelerate's mixed precision.")
     stop_kl: float | None = Field(default=None, gt=0, description="End the run when the KL to the reference is above.")
     stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
     alarm_searches: float | None = Field(default=None, gt=0, description="Warn when searches per question are below.")
@@ -238,12 +238,31 @@ def load_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+        raise ConfigError(_explain(error, path, overrides)) from None
 
 
 def overridden_keys(overrides: Sequence[str]) -> frozenset[str]:
     """Return the dotted keys that overrides set."""
     return frozenset(override.partition("=")[0].strip() for override in overrides)
+
+
+def asked_keys(path: str | Path | None, overrides: Sequence[str]) -> frozenset[str]:
+    """Return the dotted keys that the user chose a value for, in a YAML file or in overrides.
+
+    A section that a file writes out in full, as config/config.yaml and copies of it do, lists defaults: of its keys
+    only those with another value are a choice.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    keys = set(overridden_keys(overrides))
+    for name, section in () if path is None else load_config(path):
+        if isinstance(section, Section):
+            written, defaults = section.model_fields_set, type(section)()
+            in_full = len(written) == len(type(section).model_fields)
+            chosen = {key for key in written if not in_full or getattr(section, key) != getattr(defaults, key)}
+            keys |= {f"{name}.{key}" for key in chosen}
+    return frozenset(keys)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -303,11 +322,12 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]
     return keys
 
 
-def _explain(error: ValidationError, path: str | Path | None) -> str:
-    """Return the first problem as one line."""
+def _explain(error: ValidationError, path: str | Path | None, overrides: Sequence[str]) -> str:
+    """Return the first problem as one line that names where it was written."""
     problem = error.errors()[0]
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join(str(part) for part in problem["loc"]))
-    source = f"config file {path}: " if path else "config: "
+    culprit = next((override for override in overrides if _sets(override, problem["loc"])), None)
+    source = f"override '{culprit}': " if culprit else f"config file {path}: " if path else "config: "
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
         return f"{source}unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
@@ -315,6 +335,12 @@ def _explain(error: ValidationError, path: str | Path | None) -> str:
     if not key:
         return source + message
     return f"{source}{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _sets(override: str, location: Sequence[int | str]) -> bool:
+    """Return whether an override writes what stands at that place of the tree, a part of it, or all around it."""
+    key = override.partition("=")[0].strip().split(".")
+    return bool(location) and all(a == b for a, b in zip(key, map(str, location), strict=False))
 
 
 def as_mapping(settings: BaseModel) -> Mapping[str, Any]:

@@ -95,6 +95,13 @@ class TestTrain:
     def test_an_engine_that_is_not_there(self, train: Refuse) -> None:
         assert "search.engine_type quantum" in train("search.engine_type=quantum")
 
+    def test_an_engine_that_the_users_own_file_names_is_not_passed_over(self, train: Refuse, tmp_path: Path) -> None:
+        """Though a knowledge base lies beside the data."""
+        (tmp_path / "own.yaml").write_text("search: {engine_type: wiki}")
+        line = train("--config", tmp_path / "own.yaml")
+        assert "search.engine_type wiki is not available" in line
+        assert "search.engine_type=bm25" in line
+
     def test_a_knowledge_base_that_is_not_there(self, train: Refuse, tmp_path: Path) -> None:
         assert str(tmp_path / "kb") in train(f"search.knowledge_base={tmp_path / 'kb'}")
 
@@ -173,7 +180,7 @@ class TestEvaluate:
 
     def test_a_record_with_unknown_settings(self, evaluate: Refuse, model: Path, world: Path) -> None:
         (model / RECORD).write_text(json.dumps({"search": {"top_q": 3}}))
-        assert "search.top_q" in evaluate(model, world / "raw")
+        assert f"{model / RECORD}: unknown key search.top_q" in evaluate(model, world / "raw")
 
     def test_a_knowledge_base_that_is_not_there(
         self, evaluate: Refuse, model: Path, world: Path, tmp_path: Path

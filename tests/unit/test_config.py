@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stepsearch.config import Config, known_keys, load_config, overridden_keys
+from stepsearch.config import Config, SearchSettings, asked_keys, known_keys, load_config, overridden_keys
 from stepsearch.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "config"
@@ -94,20 +94,52 @@ def test_overridden_keys() -> None:
     assert overridden_keys(["search.top_k=3", " seed = 4"]) == {"search.top_k", "seed"}
 
 
+def test_what_a_file_or_an_override_names_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("seed: 1\nsearch: {engine_type: wiki}\nmodel:\n", encoding="utf-8")
+    assert asked_keys(file, ["training.max_steps=2"]) == {"search.engine_type", "training.max_steps"}
+    assert asked_keys(None, []) == frozenset()
+
+
+def test_a_section_written_out_in_full_asks_only_for_what_it_changes(tmp_path: Path) -> None:
+    shipped = CONFIGS / "config.yaml"
+    assert asked_keys(shipped, []) == frozenset()
+    assert asked_keys(shipped, ["search.engine_type=wiki"]) == {"search.engine_type"}
+    file = tmp_path / "c.yaml"
+    file.write_text(shipped.read_text(encoding="utf-8").replace("engine_type: wiki", "engine_type: mock"))
+    assert asked_keys(file, []) == {"search.engine_type"}
+    assert load_config(file).search == SearchSettings(engine_type="mock")
+
+
+def test_a_mistake_is_blamed_on_the_file_or_on_the_override_that_holds_it(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("reward: {gamma_key: -1}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"^config file {file}: reward\.gamma_key: "):
+        load_config(file, ["training.max_steps=1"])
+    with pytest.raises(ConfigError, match=r"^override 'training\.max_step=1': unknown key"):
+        load_config(None, ["seed=1", "training.max_step=1"])
+    file.write_text("phases: []", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"^config file {file}: unknown key phases"):
+        load_config(file, ["warm_start.phases=[]"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.learning_rat=1", "config: unknown key training.learning_rat; did you mean training.learning_rate?"),
-        ("trainin.max_steps=1", "config: unknown key trainin; did you mean training?"),
-        ("training.batch_size=many", "config: training.batch_size: input should be a valid integer"),
-        ("training.batch_size=0", "config: training.batch_size: input should be greater than or equal to 1, got 0"),
-        ("seed.x=1", "config: seed: input should be a valid integer"),
-        ("model=tiny", "config: model: input should be a valid dictionary"),
+        (
+            "training.learning_rat=1",
+            "'training.learning_rat=1': unknown key training.learning_rat; did you mean training.",
+        ),
+        ("trainin.max_steps=1", "override 'trainin.max_steps=1': unknown key trainin; did you mean training?"),
+        ("training.batch_size=many", "training.batch_size: input should be a valid integer"),
+        ("training.batch_size=0", "training.batch_size: input should be greater than or equal to 1, got 0"),
+        ("seed.x=1", "override 'seed.x=1': seed: input should be a valid integer"),
+        ("model=tiny", "override 'model=tiny': model: input should be a valid dictionary"),
         ("=1", "override '=1' is not of the form section.key=value"),
         ("seed", "override 'seed' is not of the form section.key=value"),
         ("rollout.max_passage_tokens=600", "rollout.max_passage_tokens is more than rollout.max_observation_tokens"),
-        ("rollout.temperature=nan", "config: rollout.temperature:"),
-        ("training.learning_rate=.inf", "config: training.learning_rate:"),
+        ("rollout.temperature=nan", "override 'rollout.temperature=nan': rollout.temperature:"),
+        ("training.learning_rate=.inf", "training.learning_rate:"),
     ],
 )
 def test_a_wrong_override_is_one_clear_line(override: str, message: str) -> None:

@@ -1,5 +1,6 @@
 """Builds the parts that commands share from the settings: search, policy, runner."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import torch
 
 from stepsearch.cli.progress import Advance, unseen
-from stepsearch.config import Config, SearchSettings, load_config
+from stepsearch.config import Config, SearchSettings, Section, load_config
 from stepsearch.data import KnowledgeBase
+from stepsearch.errors import ConfigError, ModelError
 from stepsearch.evaluation.baselines import Baselines
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.model_folder import RECORD, read_record
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import build_tiny_policy
 from stepsearch.models.tiny_tokenizer import name_token_groups
@@ -30,10 +33,39 @@ TINY = "tiny"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
 
 
-def settings_of_model(record: Mapping[str, Any], path: Path | None, overrides: Sequence[str]) -> Config:
-    """Return the settings for using a saved model: what it was trained with, below a config file and overrides."""
-    remembered = {section: values for section, values in record.items() if section in _REMEMBERED}
-    return load_config(path, overrides, base=remembered)
+def settings_of_model(
+    model_path: str, path: Path | None, overrides: Sequence[str], knowledge_base: Path | None = None
+) -> Config:
+    """Return the settings for using a saved model.
+
+    Args:
+        model_path: the model; what it was trained with holds unless the user says otherwise.
+        path: the user's config file.
+        overrides: they win over the file.
+        knowledge_base: wins over all.
+
+    Raises:
+        ConfigError: a setting of the user's is wrong.
+        ModelError: the model remembers settings that there are not.
+    """
+    config = load_config(path, overrides, base=_remembered_settings(model_path))
+    update: dict[str, Section] = {"model": config.model.model_copy(update={"name": model_path})}
+    if knowledge_base is not None:
+        update["search"] = config.search.model_copy(update={"knowledge_base": str(knowledge_base)})
+    return config.model_copy(update=update)
+
+
+def _remembered_settings(model_path: str) -> Mapping[str, Any]:
+    folder = os.path.expanduser(model_path)
+    remembered = {section: values for section, values in read_record(folder).items() if section in _REMEMBERED}
+    try:
+        load_config(base=remembered)
+    except ConfigError as error:
+        problem = str(error).removeprefix("config: ")
+        raise ModelError(
+            f"{os.path.join(folder, RECORD)}: {problem}; mend it there, or save the model again with this version"
+        ) from None
+    return remembered
 
 
 def use_threads(config: Config) -> None:
@@ -61,7 +93,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
     """
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
     beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
-    folder = Path(settings.knowledge_base) if settings.knowledge_base else None
+    folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
     if folder is None and beside is not None and beside.is_dir() and (is_open or settings.engine_type == BM25):
         folder = beside
     if folder is None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model, use_threads
+from stepsearch.cli.assembly import BM25, Player, find_corpus, guard, settings_of_model, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.versions import package_versions
-from stepsearch.config import Config, as_mapping, overridden_keys
+from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
 from stepsearch.errors import DataError
 from stepsearch.evaluation.baselines import BaselineResult, measure_baselines
@@ -51,8 +51,9 @@ def run(args: argparse.Namespace) -> None:
     folder = RunFolder.at(args.output_dir, parts=("results",)).results
     files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
-    policy = StepSearchModel.load(args.model_path)
-    config, engine, corpus = choose_corpus(args, policy.record, list(benchmarks.values()))
+    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
+    policy = StepSearchModel.load(config.model)
+    config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
     say(console, corpus)
     use_threads(config)
     player = Player(policy, guard(engine or build_search_engine(config.search), config.search), config)
@@ -76,23 +77,21 @@ def run(args: argparse.Namespace) -> None:
 
 
 def choose_corpus(
-    args: argparse.Namespace, record: Mapping[str, Any], benchmarks: Sequence[Benchmark]
+    args: argparse.Namespace, config: Config, benchmarks: Sequence[Benchmark]
 ) -> tuple[Config, SearchEngine | None, str]:
     """Return the settings, the engine where it is not built from them, and a line that says what is searched.
 
-    The corpus is the files' own contexts, all of them together, unless a knowledge base or an engine is asked for.
+    The corpus is the files' own contexts, all of them together, searched with BM25, unless the user names a knowledge
+    base or another engine. The knowledge base that the model remembers is not it.
 
     Raises:
         DataError: nothing is asked for and the files have no contexts.
     """
-    asked = overridden_keys(args.overrides)
-    overrides = list(args.overrides)
-    if args.knowledge_base is not None:
-        overrides.append(f"search.knowledge_base={args.knowledge_base}")
-    config = settings_of_model(record, args.config, overrides)
+    asked, search = asked_keys(args.config, args.overrides), config.search
     engine_asked = "search.engine_type" in asked
-    if args.knowledge_base is not None or engine_asked or "search.knowledge_base" in asked:
-        settings, line = find_corpus(config.search, None, engine_asked)
+    corpus_named = search.knowledge_base and (args.knowledge_base is not None or "search.knowledge_base" in asked)
+    if corpus_named or (engine_asked and search.engine_type != BM25):
+        settings, line = find_corpus(search, None, engine_asked)
         return config.model_copy(update={"search": settings}), None, line
     passages = {passage.id: passage for benchmark in benchmarks for passage in benchmark.passages}
     if not passages:
@@ -102,6 +101,8 @@ def choose_corpus(
             "together with a dataset that has contexts"
         )
     line = f"search: bm25 over the {len(passages):,} passages of the benchmark files' own contexts"
+    own = search.model_copy(update={"engine_type": BM25, "knowledge_base": None})
+    config = config.model_copy(update={"search": own})
     return config, BM25SearchEngine.from_passages(list(passages.values())), line
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.progress import open_console, say
-from stepsearch.config import Config, overridden_keys
+from stepsearch.config import Config, asked_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rollout import RolloutRunner, episode_seed
@@ -38,18 +38,15 @@ def run(args: argparse.Namespace) -> None:
 
 def open_session(args: argparse.Namespace, console: Console) -> "InferenceSession":
     """Return a session with the model and the corpus that the flags name."""
-    policy = StepSearchModel.load(args.model_path)
-    overrides = list(args.overrides)
-    if args.knowledge_base is not None:
-        overrides.append(f"search.knowledge_base={args.knowledge_base}")
-    config = settings_of_model(policy.record, args.config, overrides)
+    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
+    policy = StepSearchModel.load(config.model)
     settings = config.search
-    if settings.knowledge_base and not Path(settings.knowledge_base).is_dir():
+    if settings.knowledge_base and not Path(settings.knowledge_base).expanduser().is_dir():
         raise DataError(
             f"knowledge base {settings.knowledge_base} is not there (the model remembers it from training, or a "
             "setting names it): say where it is with --knowledge-base DIR"
         )
-    settings, line = find_corpus(settings, None, "search.engine_type" in overridden_keys(overrides))
+    settings, line = find_corpus(settings, None, "search.engine_type" in asked_keys(args.config, args.overrides))
     say(console, line)
     config = config.model_copy(update={"search": settings})
     use_threads(config)
@@ -78,11 +75,12 @@ class InferenceSession:
         return self._runner.run([question], [seed], EpisodePrinter(self._console).show)[0]
 
     def converse(self) -> None:
-        """Answer until an empty line, `exit` or the end of the input; an error is shown and the session goes on."""
-        self._console.print("Ask a question; an empty line or exit leaves.", style="dim")
+        """Answer until `exit` or the end of the input; an error is shown and the session goes on."""
+        self._console.print("Ask a question; exit leaves.", style="dim")
         while (text := self._read()) is not None:
             try:
-                self.ask(text)
+                if text:
+                    self.ask(text)
             except StepSearchError as error:
                 say(self._console, f"error: {error}", style="bold red")
             except KeyboardInterrupt:
@@ -95,4 +93,4 @@ class InferenceSession:
             text = self._console.input("[bold]question[/bold]> ").strip()
         except (EOFError, KeyboardInterrupt):
             return None
-        return None if not text or text.lower() in _LEAVE else text
+        return None if text.lower() in _LEAVE else text

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from stepsearch.cli.assembly import TINY, Player, build_policy, find_corpus, guard, use_threads
 from stepsearch.cli.progress import Advance, StageProgress, open_console, say
-from stepsearch.config import Config, load_config, overridden_keys
+from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> None:
     """
     console = open_console()
     config = load_config(args.config, args.overrides)
-    asked = "search.engine_type" in overridden_keys(args.overrides)
-    settings, line = find_corpus(config.search, args.musique_path, asked)
+    engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
+    settings, line = find_corpus(config.search, args.musique_path, engine_asked)
     questions = read_questions(args.musique_path)
     eval_questions = read_questions(args.eval_musique_path) if args.eval_musique_path else None
     say(console, line)
@@ -85,7 +85,7 @@ def train(
     use_threads(config)
     if not resume:
         check_unused(folder.checkpoints)
-    engine = search_engine or build_search_engine(config.search)
+    engine = build_search_engine(config.search) if search_engine is None else search_engine
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     with progress.running():
         policy = _policy_to_train(config, questions, engine, folder, progress, resume, shown)

@@ -1,5 +1,6 @@
 """Which corpus a command searches, and whose settings it follows."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from stepsearch.cli.assembly import find_corpus, settings_of_model
 from stepsearch.config import SearchSettings
 from stepsearch.data import KnowledgeBase
-from stepsearch.errors import DataError
+from stepsearch.errors import DataError, ModelError
 from stepsearch.types import Passage
 
 
@@ -64,11 +65,34 @@ def test_without_any_nothing_changes(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_remembers_and_the_user_decides(tmp_path: Path) -> None:
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A model's folder that remembers two settings."""
+    folder = tmp_path / "model"
+    folder.mkdir()
     record = {"grammar": ["<think>"], "prompt": "question", "search": {"top_k": 1}, "rollout": {"max_turn_tokens": 40}}
+    (folder / "stepsearch.json").write_text(json.dumps(record))
+    return str(folder)
+
+
+def test_a_model_remembers_and_the_user_decides(model: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("search: {top_k: 2}")
-    assert settings_of_model(record, None, []).search.top_k == 1
-    assert settings_of_model(record, file, []).search.top_k == 2
-    config = settings_of_model(record, file, ["search.top_k=3"])
+    assert settings_of_model(model, None, []).search.top_k == 1
+    assert settings_of_model(model, file, []).search.top_k == 2
+    config = settings_of_model(model, file, ["search.top_k=3", "model.dtype=bfloat16"])
     assert (config.search.top_k, config.rollout.max_turn_tokens) == (3, 40)
+    assert (config.model.name, config.model.dtype) == (model, "bfloat16")
+
+
+def test_a_knowledge_base_flag_is_a_path_whatever_it_looks_like(model: str) -> None:
+    settings = settings_of_model(model, None, ["search.knowledge_base=other"], Path("2024"))
+    assert settings.search.knowledge_base == "2024"
+
+
+def test_a_setting_that_a_model_remembers_wrongly_is_named_with_its_file(model: str) -> None:
+    (Path(model) / "stepsearch.json").write_text('{"search": {"top_q": 1}}')
+    with pytest.raises(
+        ModelError, match=r"model/stepsearch\.json: unknown key search\.top_q; did you mean search\.top_k"
+    ):
+        settings_of_model(model, None, ["search.top_k=3"])

@@ -85,6 +85,10 @@ def test_the_session_goes_on_after_an_error(converse, broken: str, shown: str) -
     assert "answer  Balnor" in output
 
 
-@pytest.mark.parametrize("leaving", ["", "  ", "EXIT", "quit"])
+@pytest.mark.parametrize("leaving", ["exit", " EXIT ", "quit"])
 def test_how_to_leave(converse, leaving: str) -> None:
     assert converse(leaving, "Where?")[0] == []
+
+
+def test_an_empty_line_asks_nothing_and_leaves_nothing(converse) -> None:
+    assert converse("", "  ", "Where?")[0] == ["Where?"]
