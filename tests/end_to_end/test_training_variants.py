@@ -62,6 +62,19 @@ def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:
     assert not [name for name in names if "value_head" in name]
 
 
+def test_mixed_precision_is_the_same_for_whoever_reads_an_episode(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.mixed_precision": "bf16"}))
+    seen: list[bool] = []
+    trainer._policy.causal_lm.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    trainer.train()
+    first, _ = read_metrics(tmp_path)
+    # Before the first update policy and reference are one network; read alike, they agree to the bit.
+    assert first["policy/kl_to_reference"] == 0.0
+    # The causal LM as a whole is what sampling calls, in training and in the evaluation.
+    assert seen
+    assert all(seen)
+
+
 @pytest.mark.parametrize("mode", ["loss", "none"])
 def test_kl_as_a_loss_or_not_at_all(tmp_path: Path, mode: str) -> None:
     metrics = train(tmp_path, {"training.kl_mode": mode, "training.kl_coef": 0.1, "training.entropy_coef": 0.01})

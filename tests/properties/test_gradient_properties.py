@@ -15,7 +15,8 @@ from stepsearch.config import TrainingSettings
 from stepsearch.models import ModelTokenizer, StepSearchModel, ValueModel
 from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
 from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate
-from stepsearch.training.ppo_update import Learner, Networks, PPOUpdate
+from stepsearch.training.networks import Learner, Networks
+from stepsearch.training.ppo_update import PPOUpdate
 from stepsearch.training.reading import read_batch
 from stepsearch.types import Question, StopReason, Trajectory
 

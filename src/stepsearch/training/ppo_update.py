@@ -2,22 +2,20 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor
 
 from stepsearch.config import TrainingSettings
 from stepsearch.models.step_search_model import TokenScores
 from stepsearch.training.batch import PPOBatch, microbatches
 from stepsearch.training.kl import k3
 from stepsearch.training.losses import clipped_policy_loss, clipped_value_loss, entropy_sum
-from stepsearch.training.schedules import minibatch_rows, warmup_factor
-
-ADAM_BETAS = (0.9, 0.95)
+from stepsearch.training.networks import Learner, Networks
+from stepsearch.training.schedules import minibatch_rows
 
 
 class NonFiniteUpdate(Exception):
@@ -26,44 +24,6 @@ class NonFiniteUpdate(Exception):
     def __init__(self, minibatch: PPOBatch, what: str) -> None:
         super().__init__(what)
         self.minibatch = minibatch
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """A network's parameters with their optimiser and the course of its learning rate."""
-
-    parameters: list[nn.Parameter]
-    optimizer: Optimizer
-    peak_rate: float
-    warmup_ratio: float
-
-    @classmethod
-    def of(cls, module: nn.Module, peak_rate: float, warmup_ratio: float, weight_decay: float) -> "Learner":
-        """Return AdamW over the parameters of `module` that learn."""
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fused = all(parameter.device.type == "cpu" for parameter in parameters)
-        optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=fused)
-        return cls(parameters, optimizer, peak_rate, warmup_ratio)
-
-    def prepared(self, accelerator: Accelerator) -> "Learner":
-        """Return the learner with its optimiser wrapped for the machine."""
-        return replace(self, optimizer=accelerator.prepare(self.optimizer))
-
-    def set_rate(self, step: int, total_steps: int) -> float:
-        """Set and return the learning rate of `step`."""
-        rate = self.peak_rate * warmup_factor(step, total_steps, self.warmup_ratio)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
-
-
-class Networks(NamedTuple):
-    """What is trained, as `Accelerator.prepare` returned it; `value_model` is None for a head on the policy."""
-
-    policy: nn.Module
-    value_model: nn.Module | None
-    policy_learner: Learner
-    critic_learner: Learner
 
 
 @dataclass(slots=True)
@@ -199,8 +159,7 @@ class PPOUpdate:
         return torch.as_tensor(norm, device=self._accelerator.device)
 
     def _check_finite(self, minibatch: PPOBatch, loss: Tensor, norms: Mapping[str, Tensor]) -> None:
-        # With fp16 gradients are expected to overflow at times: the loss scaler skips those steps itself.
-        checked = {"loss": loss} if self._accelerator.mixed_precision == "fp16" else {"loss": loss, **norms}
+        checked = {"loss": loss, **norms}
         if not bool(torch.stack(list(checked.values())).isfinite().all()):
             self._forget_gradients()
             text = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in checked.items())

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from stepsearch.errors import ModelError
 from stepsearch.search.guarded_search import GuardedSearch
-from stepsearch.training.ppo_update import Networks
+from stepsearch.training.networks import Networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,6 @@ def _parts(networks: Networks, accelerator: Accelerator) -> dict[str, Any]:
     }
     if networks.value_model is not None:
         parts["critic"] = accelerator.unwrap_model(networks.value_model)
-    if accelerator.scaler is not None:
-        parts["loss_scaler"] = accelerator.scaler
     return parts
 
 

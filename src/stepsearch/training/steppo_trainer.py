@@ -1,6 +1,5 @@
 """StePPO: play episodes, reward every search step, and update policy and critic (docs/algorithm.md)."""
 
-import copy
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from stepsearch.config import Config
 from stepsearch.errors import TrainingError
 from stepsearch.models.step_search_model import StepSearchModel, model_record
-from stepsearch.models.value_model import ValueModel, new_value_head
 from stepsearch.rewards.placement import token_level_scores
 from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCalculator
 from stepsearch.rollout import RolloutRunner, episode_seed
@@ -33,7 +30,8 @@ from stepsearch.training.metrics import (
     rollout_metrics,
     search_metrics,
 )
-from stepsearch.training.ppo_update import Learner, Networks, NonFiniteUpdate, PPOUpdate
+from stepsearch.training.networks import prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_prompts, check_sampling
 from stepsearch.training.reading import Readings, read_batch
 from stepsearch.training.run_folder import RunFolder
@@ -101,9 +99,10 @@ class StePPOTrainer:
         self._step = 0
         self._best: tuple[float, float] | None = None
         self._collapse: str | None = None
-        self._reference = frozen_copy(policy) if settings.kl_mode != "none" and settings.kl_coef > 0 else None
-        on_cpu = policy.causal_lm.device.type == "cpu"
-        self._accelerator = Accelerator(mixed_precision=settings.mixed_precision, cpu=on_cpu)
+        self._accelerator = start_accelerator(settings.mixed_precision, policy.causal_lm.device)
+        # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
+        with_reference = settings.kl_mode != "none" and settings.kl_coef > 0
+        self._reference = prepare_reference(policy, self._accelerator) if with_reference else None
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
             self._networks,
@@ -181,7 +180,8 @@ class StePPOTrainer:
         seeds = [episode_seed(seed, self._step, index) for index in range(len(questions))]
         # What an evaluation asked since the last step is not this step's.
         self._search.take_statistics()
-        return self._runner.run(questions, seeds)
+        with self._accelerator.autocast():
+            return self._runner.run(questions, seeds)
 
     def _place(self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward]) -> EpisodeBatch:
         """Return the episodes as tensors, with every reward on the token that earned it."""
@@ -252,7 +252,7 @@ class StePPOTrainer:
             **diagnostics,
         }
         if self._evaluate is not None and (self._is_due(self._config.evaluation.every_steps) or self._is_last):
-            with self._timed("evaluation"):
+            with self._timed("evaluation"), self._accelerator.autocast():
                 metrics |= self._keep_the_best(self._evaluate())
         metrics |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         self._seconds = {}
@@ -314,35 +314,6 @@ class StePPOTrainer:
         started = time.perf_counter()
         yield
         self._seconds[name] = time.perf_counter() - started
-
-
-def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
-    """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
-    settings = config.training
-    if settings.critic == "shared":
-        value_model, critic = None, new_value_head(policy.causal_lm, config.seed)
-        policy.value_head = critic
-    else:
-        value_model = critic = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
-    if settings.gradient_checkpointing:
-        policy.enable_gradient_checkpointing()
-        if value_model is not None:
-            value_model.enable_gradient_checkpointing()
-    decay = settings.weight_decay
-    policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
-    critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
-    return Networks(
-        policy=accelerator.prepare(policy),
-        value_model=None if value_model is None else accelerator.prepare(value_model),
-        policy_learner=policy_learner.prepared(accelerator),
-        critic_learner=critic_learner.prepared(accelerator),
-    )
-
-
-def frozen_copy(policy: StepSearchModel) -> StepSearchModel:
-    """Return the policy as it is now, never to learn."""
-    reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer)
-    return reference.requires_grad_(False)
 
 
 def mean_of(measured: Mapping[str, float], name: str) -> float:

@@ -1,0 +1,116 @@
+"""What is trained and what it is held against: policy, critic and reference, as `accelerate` prepares them."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from stepsearch.config import Config
+from stepsearch.errors import ConfigError
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.value_model import ValueModel, new_value_head
+from stepsearch.training.schedules import warmup_factor
+
+ADAM_BETAS = (0.9, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A network's parameters with their optimiser and the course of its learning rate."""
+
+    parameters: list[nn.Parameter]
+    optimizer: Optimizer
+    peak_rate: float
+    warmup_ratio: float
+
+    @classmethod
+    def of(cls, module: nn.Module, peak_rate: float, warmup_ratio: float, weight_decay: float) -> "Learner":
+        """Return AdamW over the parameters of `module` that learn."""
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=fused)
+        return cls(parameters, optimizer, peak_rate, warmup_ratio)
+
+    def prepared(self, accelerator: Accelerator) -> "Learner":
+        """Return the learner with its optimiser wrapped for the machine."""
+        return replace(self, optimizer=accelerator.prepare(self.optimizer))
+
+    def set_rate(self, step: int, total_steps: int) -> float:
+        """Set and return the learning rate of `step`."""
+        rate = self.peak_rate * warmup_factor(step, total_steps, self.warmup_ratio)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+
+class Networks(NamedTuple):
+    """What is trained, as `Accelerator.prepare` returned it; `value_model` is None for a head on the policy."""
+
+    policy: nn.Module
+    value_model: nn.Module | None
+    policy_learner: Learner
+    critic_learner: Learner
+
+
+def start_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
+    """Return an accelerator for that device, whatever an earlier run of this process had.
+
+    Raises:
+        ConfigError: several processes were started.
+    """
+    on_cpu = device.type == "cpu"
+    try:
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    except ValueError:
+        # accelerate has one state per process, and refuses to change its precision or device.
+        AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage] - no public way
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    refuse_processes(accelerator.num_processes)
+    return accelerator
+
+
+def refuse_processes(count: int) -> None:
+    """Refuse to train in several processes: each would play the same episodes and write the same files.
+
+    Raises:
+        ConfigError: there is more than one.
+    """
+    if count > 1:
+        raise ConfigError(
+            f"training was started in {count} processes, and runs in one: start it without accelerate launch or "
+            "torchrun, or with --num_processes 1"
+        )
+
+
+def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
+    """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
+    settings = config.training
+    if settings.critic == "shared":
+        value_model, critic = None, new_value_head(policy.causal_lm, config.seed)
+        policy.value_head = critic
+    else:
+        value_model = critic = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
+    if settings.gradient_checkpointing:
+        policy.enable_gradient_checkpointing()
+        if value_model is not None:
+            value_model.enable_gradient_checkpointing()
+    decay = settings.weight_decay
+    policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
+    critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
+    return Networks(
+        policy=accelerator.prepare(policy),
+        value_model=None if value_model is None else accelerator.prepare(value_model),
+        policy_learner=policy_learner.prepared(accelerator),
+        critic_learner=critic_learner.prepared(accelerator),
+    )
+
+
+def prepare_reference(policy: StepSearchModel, accelerator: Accelerator) -> StepSearchModel:
+    """Return the policy as it is now, never to learn, and read in the same precision as the policy."""
+    reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer).requires_grad_(False)
+    return cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))

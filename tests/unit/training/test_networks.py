@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+from stepsearch.config import load_config
+from stepsearch.errors import ConfigError
+from stepsearch.training.networks import refuse_processes, start_accelerator
+
+
+def test_a_process_may_train_in_one_precision_after_the_other() -> None:
+    kinds = ["no", "bf16", "no"]
+    assert [start_accelerator(kind, torch.device("cpu")).mixed_precision for kind in kinds] == kinds
+
+
+def test_several_processes_are_refused() -> None:
+    refuse_processes(1)
+    with pytest.raises(ConfigError, match="in 2 processes"):
+        refuse_processes(2)
+
+
+def test_a_precision_that_would_need_a_loss_scaler_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.mixed_precision: input should be 'no' or 'bf16', got 'fp16'"):
+        load_config(None, ["training.mixed_precision=fp16"])
