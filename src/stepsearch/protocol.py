@@ -53,6 +53,7 @@ PROMPTS = {
 _ANY_TAG = re.compile(rf"<(\s*/?\s*(?:{'|'.join(TAG_NAMES)})\s*)>", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
 _BLOCK = re.compile(rf"<({'|'.join(TAG_NAMES)})>(.*?)(?:</\1>|\Z)", re.DOTALL)
+_INFORMATION_BLOCK = re.compile(rf"<({INFORMATION})>(.*?)(?:</\1>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,15 @@ def render_turn(thought: str, action: Search | Answer) -> str:
     return f"{thinking}{opening(name)}{content}{closing(name)}{trailing}"
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """Return what `text` consists of, for showing it: pairs of a tag's name (empty outside of tags) and its content."""
+def blocks(text: str, sampled: bool = True) -> list[tuple[str, str]]:
+    """Return what `text` consists of, for showing it: pairs of a tag's name (empty outside of tags) and its content.
+
+    In what the environment wrote (`sampled` is False) actions are only spoken of: there the one block is
+    `information`.
+    """
     found: list[tuple[str, str]] = []
     end = 0
-    for match in _BLOCK.finditer(text):
+    for match in (_BLOCK if sampled else _INFORMATION_BLOCK).finditer(text):
         found += [("", text[end : match.start()]), (match[1], match[2])]
         end = match.end()
     found.append(("", text[end:]))

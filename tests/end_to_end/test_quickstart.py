@@ -1,6 +1,7 @@
 """The quickstart in small: every stage, its files, and going on after an interruption."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
     output = capsys.readouterr().out
     assert "[6/6] evaluate after" in output
+    assert re.search(r"seconds of training +│? *\d+ +│? *\d+", output)
     assert "stepsearch inference --model-path" in output
 
 
@@ -63,6 +65,13 @@ def test_an_interrupted_run_goes_on(
     assert "[3/6] warm start" not in output
     assert "[5/6] StePPO" in output
     assert len(json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"]) == 6
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoints" / "step-000002").mkdir(parents=True)
+    assert quickstart(tmp_path) == 2
+    assert "step-000002" in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()
 
 
 def test_a_second_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:

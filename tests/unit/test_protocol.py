@@ -3,6 +3,10 @@
 import pytest
 
 from stepsearch.protocol import (
+    CORRECTION,
+    INFORMATION_PREFIX,
+    INFORMATION_SUFFIX,
+    NO_SEARCH_LEFT,
     Answer,
     NoAction,
     Search,
@@ -94,3 +98,9 @@ def test_blocks_of_a_turn_for_showing_it() -> None:
     ]
     assert blocks("<answer>cut off") == [("answer", "cut off")]
     assert blocks(" ") == []
+
+
+def test_actions_that_the_environment_speaks_of_are_no_blocks() -> None:
+    assert blocks(CORRECTION, sampled=False) == [("", CORRECTION.strip())]
+    observation = f"{INFORMATION_PREFIX}Doc 1 text{INFORMATION_SUFFIX}{NO_SEARCH_LEFT}"
+    assert blocks(observation, sampled=False) == [("information", "Doc 1 text"), ("", NO_SEARCH_LEFT.strip())]

@@ -1,5 +1,8 @@
 """Shows an episode in colour as it happens: thoughts, searches, documents, and the answer."""
 
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
 from rich.console import Console
 from rich.text import Text
 
@@ -7,7 +10,8 @@ from stepsearch.protocol import ANSWER, INFORMATION, SEARCH, THINK, blocks
 from stepsearch.rollout.runner import EpisodeEvent
 from stepsearch.types import Passage, StopReason, Trajectory
 
-_STYLES = {THINK: "dim italic", SEARCH: "bold cyan", ANSWER: "bold green", INFORMATION: "magenta"}
+_ENVIRONMENT = "environment"
+_STYLES = {_ENVIRONMENT: "dim", THINK: "dim italic", SEARCH: "bold cyan", ANSWER: "bold green", INFORMATION: "magenta"}
 _SHOWN_CHARACTERS = 300
 
 
@@ -20,18 +24,35 @@ class EpisodePrinter:
     def show(self, event: EpisodeEvent) -> None:
         """Print one event."""
         if event.kind == "turn":
-            for name, content in blocks(event.text):
-                self._line(name or "text", content, _STYLES.get(name, "yellow"))
+            self._turn(event.text)
         elif event.kind == "documents":
             self._documents(event.passages)
         elif event.trajectory is not None:
             self._end(event.trajectory)
 
-    def show_trajectory(self, trajectory: Trajectory) -> None:
-        """Print a finished episode."""
-        for name, content in blocks(trajectory.response_text):
-            self._line(name or "text", content, _STYLES.get(name, "yellow"))
+    def show_trajectory(self, trajectory: Trajectory, decode: Callable[[Sequence[int]], str]) -> None:
+        """Print a finished episode, what the environment wrote apart from what the policy sampled.
+
+        Args:
+            trajectory: the episode.
+            decode: returns the text of token ids.
+        """
+        tokens = zip(trajectory.response_mask, trajectory.response_ids, strict=True)
+        for sampled, run in groupby(tokens, key=lambda token: token[0]):
+            text = decode([token_id for _, token_id in run])
+            if sampled:
+                self._turn(text)
+            else:
+                self._observation(text)
         self._end(trajectory)
+
+    def _turn(self, text: str) -> None:
+        for name, content in blocks(text):
+            self._line(name or "text", content, _STYLES.get(name, "yellow"))
+
+    def _observation(self, text: str) -> None:
+        for name, content in blocks(text, sampled=False):
+            self._line(name or _ENVIRONMENT, content, _STYLES[name or _ENVIRONMENT])
 
     def _documents(self, passages: tuple[Passage, ...]) -> None:
         if not passages:

@@ -22,6 +22,7 @@ from stepsearch.evaluation.report import baselines_table, figures_table, publish
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.training.preflight import check_prompts
 from stepsearch.training.run_folder import RunFolder
 
 
@@ -109,9 +110,15 @@ def choose_corpus(
 def evaluate_all(
     player: Player, benchmarks: Mapping[str, Benchmark], args: argparse.Namespace, folder: Path, console: Console
 ) -> dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]]:
-    """Return metrics and baselines of every dataset; writes the predictions of each as soon as they are there."""
+    """Return metrics and baselines of every dataset; writes the predictions of each as soon as they are there.
+
+    Raises:
+        ConfigError: a prompt does not fit the context.
+    """
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
     progress = StageProgress(console, {name: len(asked) for name, asked in questions.items()})
+    for asked in questions.values():
+        check_prompts(asked, player.policy.tokenizer, player.config)
     evaluation = player.config.evaluation
     runner = player.runner(evaluation.temperature)
     results: dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]] = {}

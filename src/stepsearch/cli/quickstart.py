@@ -4,11 +4,12 @@ import argparse
 import resource
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
@@ -16,16 +17,19 @@ from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import refuse_impossible, train_policy
 from stepsearch.cli.versions import package_versions
-from stepsearch.config import Config, as_mapping, load_config
+from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
 from stepsearch.errors import DataError
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure, score_episode
 from stepsearch.evaluation.report import figures_table, write_json
+from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.preparation.pipeline import prepare
 from stepsearch.search import build_search_engine
+from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory
 
@@ -47,21 +51,25 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
     """
-    config = load_config(args.config or default_config_file(), args.overrides)
+    config_file = args.config or default_config_file()
+    config = load_config(config_file, args.overrides)
     refuse_impossible(config)
     use_threads(config)
     console = open_console()
     folder = RunFolder.at(args.output_dir)
     ledger_file = folder.root / "quickstart.json"
-    if ledger_file.is_file() and not args.resume:
+    if not ledger_file.is_file():
+        check_unused(folder.checkpoints)
+    elif not args.resume:
         forget_run(folder)
     ledger = StageLedger(ledger_file, as_mapping(config), args.resume)
-    before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES)).run()
+    engine_asked = "search.engine_type" in asked_keys(config_file, args.overrides)
+    before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES), engine_asked).run()
     metrics = {"warm start": measure(before), "StePPO": measure(after)}
     summary = summarise(config, ledger.seconds, metrics["warm start"], metrics["StePPO"])
     write_json(folder.root / "summary.json", summary)
-    console.print(figures_table(f"Questions about entities that training never saw (seed {config.seed})", metrics))
-    show_one_answer(after, console)
+    console.print(results_table(config.seed, metrics, ledger.seconds))
+    show_one_answer(after, ModelTokenizer(load_hf_tokenizer(str(folder.best_model))), console)
     say(console, closing_words(summary, folder))
 
 
@@ -89,9 +97,12 @@ class Quickstart:
         folder: the run.
         ledger: knows which stages are finished.
         progress: shows the running one.
+        engine_asked: whether the user named the search engine.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, ledger: StageLedger, progress: StageProgress) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, ledger: StageLedger, progress: StageProgress, engine_asked: bool
+    ) -> None:
         self._folder = folder
         self._ledger = ledger
         self._progress = progress
@@ -101,6 +112,7 @@ class Quickstart:
         self._before = folder.results / "predictions_before.jsonl"
         self._after = folder.results / "predictions_after.jsonl"
         self._config = config
+        self._engine_asked = engine_asked
 
     def run(self) -> tuple[list[Trajectory], list[Trajectory]]:
         """Run what is left to do; return the evaluation's episodes before and after training."""
@@ -164,7 +176,7 @@ class Quickstart:
         return read_questions(self._data / f"{split}_processed.json")
 
     def _searching_config(self) -> Config:
-        settings, _ = find_corpus(self._config.search, self._data / "train_processed.json", engine_asked=False)
+        settings, _ = find_corpus(self._config.search, self._data / "train_processed.json", self._engine_asked)
         return self._config.model_copy(update={"search": settings})
 
 
@@ -184,6 +196,13 @@ def summarise(
     }
 
 
+def results_table(seed: int, metrics: Mapping[str, EvaluationMetrics], stages: Mapping[str, float]) -> Table:
+    """Return the figures before and after StePPO, with the seconds that each stage of training took."""
+    table = figures_table(f"Questions about entities that training never saw (seed {seed})", metrics)
+    table.add_row("seconds of training", f"{stages[WARM_START]:.0f}", f"{stages[TRAINING]:.0f}")
+    return table
+
+
 def peak_memory_mb() -> float:
     """Return the most memory that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -191,11 +210,11 @@ def peak_memory_mb() -> float:
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def show_one_answer(trajectories: list[Trajectory], console: Console) -> None:
+def show_one_answer(trajectories: list[Trajectory], tokenizer: ModelTokenizer, console: Console) -> None:
     """Print the whole trace of one question: a right answer that took the most searches, if there is one."""
     trajectory = max(trajectories, key=lambda episode: (score_episode(episode).em, len(episode.steps)))
     say(console, f"\nOne of them: {trajectory.question.question}", style="bold")
-    EpisodePrinter(console).show_trajectory(trajectory)
+    EpisodePrinter(console).show_trajectory(trajectory, tokenizer.decode)
     say(console, f"(the answer is {trajectory.question.answers[0]})\n")
 
 
