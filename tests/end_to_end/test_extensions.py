@@ -1,6 +1,7 @@
 """The promised ways of extending StepSearch change what training does."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from stepsearch.data import StepSearchDataset
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.search import ENGINES, SearchEngine
 
-CONFIG = Path(__file__).parents[2] / "config" / "tiny.yaml"
+PROJECT = Path(__file__).parents[2]
+CONFIG = PROJECT / "config" / "tiny.yaml"
 
 
 class CustomSearchEngine(SearchEngine):
@@ -57,6 +59,27 @@ def steps(run: Path) -> list[Mapping[str, Any]]:
 
 def questions(world: Path) -> StepSearchDataset:
     return StepSearchDataset(world / "data" / "train_processed.json")
+
+
+def test_the_readme_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its python blocks are one script; search, reward and data of its own are what training sees."""
+    (tmp_path / "config").symlink_to(PROJECT / "config")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks), "README.md", "exec"), names)
+
+    run = tmp_path / "runs" / "custom"
+    assert names["best_model"].samefile(run / "checkpoints" / "best_model")
+    asked = {episode["trajectory"]["question"]["question"] for episode in episodes(run)}
+    assert asked == {item["question"] for item in names["custom_data"]}
+    found = {passage["text"] for step in steps(run) for passage in step["passages"]}
+    assert found
+    assert found <= set(names["engine"].documents)
+    # One document a search, new or not, by the README's formula; tiny.yaml scales step rewards by 0.6.
+    rewards = {round(step["total"], 9) for episode in episodes(run) for step in episode["reward"]["steps"]}
+    assert rewards
+    assert rewards <= {round(0.6 * (1 / 3 - 0.1), 9), round(0.6 * -0.1, 9)}
 
 
 def test_a_custom_engine_answers_the_queries(overrides: list[str], world: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ reinforcement learning.
 
 import random
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stepsearch.config import WarmStartPhase
 from stepsearch.errors import DataError
@@ -117,7 +117,10 @@ class ReadingDrills:
                     self._passages[hop.golden_passage_id] = golden[hop.golden_passage_id]
                     self._facts.setdefault(hop.golden_passage_id, {})[_label(hop)] = hop.answer
         if not self._facts:
-            raise DataError("reading drills need questions whose sub-questions name their golden passages")
+            raise DataError(
+                "the warm start's reading drills need questions whose sub-questions name their golden documents: leave "
+                "the kind reading out of warm_start.phases, or train a model that needs no warm start (model.name)"
+            )
 
     def write(self, count: int, rng: random.Random) -> list[Demonstration]:
         """Return `count` drills: one or two passages are shown, and their facts recited in random order."""
@@ -142,7 +145,7 @@ def sample_thoughts() -> list[str]:
 
 def _script(question: Question, phase: WarmStartPhase, max_searches: int, rng: random.Random) -> _Script:
     """Play the hops one after the other, and answer after the last, or too early."""
-    hops = question.sub_questions
+    hops = _answered_hops(question)
     if not hops:
         return None
     draft = _Draft(max_searches)
@@ -155,11 +158,19 @@ def _script(question: Question, phase: WarmStartPhase, max_searches: int, rng: r
         if not found:
             return None
         values = {"got": _label(hop), "answer": hop.answer}
-        stops = rng.random() < _at(phase.stop_early, number)
+        stops = rng.random() < _at(phase.stop_early, number) and hop.answer
         if stops or number + 1 == len(hops) or not draft.searches_left:
             return [*draft.segments, Written(render_turn(_DONE.format(**values), Answer(f" {hop.answer}")))]
-        thought = _NEXT.format(**values, left=_listed(hops[number + 1 :]))
+        thought = (_NEXT if hop.answer else _PLAN).format(**values, left=_listed(hops[number + 1 :]))
     return None
+
+
+def _answered_hops(question: Question) -> tuple[SubQuestion, ...]:
+    """Return the hops; a last one without an answer of its own, as a user's data may have it, gets the question's."""
+    hops = question.sub_questions
+    if not hops or hops[-1].answer:
+        return hops
+    return (*hops[:-1], replace(hops[-1], answer=question.answers[0]))
 
 
 class _Draft:

@@ -65,6 +65,18 @@ def queries(demonstration: Demonstration) -> list[str]:
     return [action.query for action in actions if isinstance(action, Search)]
 
 
+def test_hops_without_answers_state_none_and_the_last_answers_the_question() -> None:
+    """As in a user's own items, which need no more than sub-questions and queries."""
+    hops = tuple(SubQuestion("?", "", search_queries=sub.search_queries[:1]) for sub in HOPS)
+    (episode,) = write(phase(stop_early=[1.0, 1.0]), [Question("q", "Who?", ("Dora Kelmar",), hops)])
+    assert turns(episode) == [
+        "<think> plan: fact, fact, fact</think><search> Balnor author</search>",
+        "<think> plan: fact, fact</think><search> Bela Tornir birthplace</search>",
+        "<think> plan: fact</think><search> Vilgol mayor</search>",
+        "<think> fact is Dora Kelmar, so answer</think><answer> Dora Kelmar</answer>",
+    ]
+
+
 def test_a_clean_episode_word_by_word() -> None:
     (episode,) = write(phase())
     assert episode.question == QUESTION.question
@@ -174,5 +186,5 @@ def test_drills_recite_what_all_questions_say_of_a_passage() -> None:
 
 
 def test_drills_without_golden_passages_are_refused() -> None:
-    with pytest.raises(DataError, match="golden passages"):
+    with pytest.raises(DataError, match="golden documents: leave the kind reading out"):
         ReadingDrills([Question("q", "?", ("a",))])
