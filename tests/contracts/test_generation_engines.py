@@ -272,6 +272,17 @@ def test_weights_are_shared_with_what_is_trained(make_engine, spelled_tokenizer)
         assert segment.logprobs[0] == pytest.approx(expected[start - 1, segment.token_ids[0]].item(), abs=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_weights_that_are_no_numbers_are_named(make_engine, spelled_tokenizer, temperature):
+    causal_lm, engine = make_engine(spelled_tokenizer)
+    with torch.no_grad():
+        next(causal_lm.parameters()).fill_(torch.nan)
+    engine.submit(0, [5, 6], Sampling(4, seed=0, temperature=temperature))
+
+    with pytest.raises(ModelError, match="the model's scores are not finite"):
+        engine.step()
+
+
 def test_what_an_engine_did_before_changes_no_bit(make_engine, spelled_tokenizer):
     work = workload(len(spelled_tokenizer), 8, max_tokens=15)
     _, fresh = make_engine(spelled_tokenizer)

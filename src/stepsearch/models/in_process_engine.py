@@ -158,7 +158,11 @@ class InProcessEngine:
             heapq.heappush(self._free, request.slot)
 
     def step(self) -> list[Segment]:
-        """Advance every active segment by a token, or by a part of what it has to read; return what finished."""
+        """Advance every active segment by a token, or by a part of what it has to read; return what finished.
+
+        Raises:
+            ModelError: the model's scores are not finite.
+        """
         while self._waiting and self._free:
             self._seat(self._waiting.popleft(), heapq.heappop(self._free))
         decoding = np.flatnonzero(self._table.decoding)
@@ -169,7 +173,13 @@ class InProcessEngine:
         with self._generating():
             logits = self._reader.read(Reading(decoding, self._table.last_token[decoding], chunks))
             token_ids, logprobs = sample(logits, self._table.sampling_rows(slots, self._device))
-        return self._record(slots, token_ids.cpu().numpy(), logprobs.cpu().numpy())
+        sampled = logprobs.cpu().numpy()
+        if not np.isfinite(sampled).all():
+            raise ModelError(
+                "the model's scores are not finite: its weights are damaged, or training has diverged; go back to an "
+                "earlier model, and lower training.learning_rate"
+            )
+        return self._record(slots, token_ids.cpu().numpy(), sampled)
 
     def _next_chunks(self) -> list[Chunk]:
         """Return what is read this step, oldest first, and start the segments of those that are read to the end."""

@@ -45,11 +45,14 @@ def sample(logits: Tensor, rows: SamplingRows) -> tuple[Tensor, Tensor]:
 
 
 def _invert(weights: Tensor, noise: Tensor) -> Tensor:
-    """Return the first index whose cumulative weight exceeds noise x total: never one of weight 0."""
+    """Return the first index whose cumulative weight exceeds noise x total: never one of weight 0.
+
+    Weights that are not numbers give the last index: some id that exists, whose log-probability shows what happened.
+    """
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     target = torch.minimum(noise.to(total)[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=weights.shape[-1] - 1)
 
 
 def _restrict(weights: Tensor, rows: SamplingRows) -> Tensor:

@@ -168,12 +168,14 @@ def _self_test(causal_lm: PreTrainedModel) -> bool:
     False where the model scales or caps its logits; those are then computed whole.
 
     Raises:
-        ModelError: a later token changes an earlier prediction, so this is no causal LM.
+        ModelError: the logits are not numbers, or a later token changes an earlier prediction, so this is no causal LM.
     """
     vocabulary = causal_lm.config.get_text_config().vocab_size
     ids = torch.arange(16, device=causal_lm.device).view(2, 8) % vocabulary
     ids[1, :-1] = ids[0, :-1]
     logits = causal_lm(input_ids=ids, use_cache=False).logits.float()
+    if bool(logits.isnan().any()):
+        raise ModelError(f"{type(causal_lm).__name__} gives scores that are not numbers: its weights are damaged")
     tolerance = HEAD_TOLERANCE * float(logits.abs().max())
     if not torch.allclose(logits[0, :-1], logits[1, :-1], rtol=0, atol=tolerance):
         raise ModelError(f"{type(causal_lm).__name__} sees later tokens: a policy has to be a causal language model")

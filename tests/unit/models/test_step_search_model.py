@@ -117,6 +117,13 @@ def test_a_model_that_sees_later_tokens_is_refused() -> None:
         StepSearchModel(BertLMHeadModel(config), TOKENIZER)
 
 
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    causal_lm = qwen()
+    torch.nn.init.constant_(causal_lm.get_input_embeddings().weight, torch.nan)
+    with pytest.raises(ModelError, match="its weights are damaged"):
+        StepSearchModel(causal_lm, TOKENIZER)
+
+
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     config = Qwen2Config(**{**SHAPE, "vocab_size": 50})
     with pytest.raises(ModelError, match=rf"knows {len(TOKENIZER)} tokens, and the model has 50"):
