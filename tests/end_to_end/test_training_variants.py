@@ -39,7 +39,7 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
         "value": "loss clip_fraction explained_variance",
         "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered",
         "search": "queries cache_hits failures queries_per_second",
-        "optim": "learning_rate grad_norm",
+        "optim": "learning_rate grad_norm tokens_per_second",
         "time": "rollout reward update",
         "eval": "em f1",
     }
@@ -133,6 +133,16 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     train(tmp_path)
     metrics = train(tmp_path, {"training.max_steps": 3}, resume=True)
     assert [step["step"] for step in metrics] == [1, 2, 3]
+
+
+def test_a_run_in_two_parts_is_a_run_in_one_with_a_shared_critic_too(tmp_path: Path) -> None:
+    shared = {"training.critic": "shared", "training.kl_mode": "loss", "training.rollouts_per_question": 2}
+    whole = train(tmp_path / "whole", {**shared, "training.max_steps": 3})
+    train(tmp_path / "parts", shared)
+    parts = train(tmp_path / "parts", {**shared, "training.max_steps": 3}, resume=True)
+    kept = [key for key in whole[2] if key.split("/")[0] in ("policy", "value", "reward", "optim", "search")]
+    exact = [key for key in kept if not key.endswith("per_second")]
+    assert {key: parts[2][key] for key in exact} == {key: whole[2][key] for key in exact}
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The update: a batch in, optimiser steps on policy and critic, diagnostics out."""
 
+import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class PPOUpdate:
         self._forget_gradients()
 
     def run(self, batch: PPOBatch, step: int, total_steps: int) -> dict[str, float]:
-        """Update on `batch`; return losses per sampled token, clip fractions, gradient norms and learning rates.
+        """Update on `batch`; return losses per sampled token, clip fractions, gradient norms, rates and the speed.
 
         The first `value_warmup_steps` steps train the critic alone.
 
@@ -80,11 +81,14 @@ class PPOUpdate:
             "optim/learning_rate": networks.policy_learner.set_rate(step, total_steps),
             "optim/critic_learning_rate": networks.critic_learner.set_rate(step, total_steps),
         }
-        totals = _Totals()
-        for epoch in range(settings.value_warmup_epochs if warming else settings.update_epochs):
+        passes = settings.value_warmup_epochs if warming else settings.update_epochs
+        totals, started = _Totals(), time.perf_counter()
+        for epoch in range(passes):
             for rows in minibatch_rows(len(batch), settings.minibatch_size, self._seed, step, epoch):
                 self._optimise(batch.select(rows), warming, totals)
-        return {**self._diagnostics(totals, warming), **rates}
+        diagnostics = self._diagnostics(totals, warming)
+        speed = passes * sum(batch.lengths) / (time.perf_counter() - started)
+        return {**diagnostics, **rates, "optim/tokens_per_second": speed}
 
     def sum_over_processes(self, x: Tensor) -> Tensor:
         """Return `x` summed over the training processes."""
