@@ -45,6 +45,8 @@ FREE_KEYS = (
     "search.retries",
     "search.backoff_seconds",
 )
+# An accelerator that holds the networks and their optimisers has no room for a second set of them.
+IN_MAIN_MEMORY = "cpu"
 READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
 
 
@@ -125,8 +127,8 @@ def check_unused(folder: Path) -> None:
         )
 
 
-def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """Return the state of the newest whole checkpoint; None if there is none at all.
+def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the state of the newest whole checkpoint, in main memory; None if there is none at all.
 
     A damaged one is passed over with a warning that names it.
 
@@ -139,7 +141,7 @@ def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] |
             sizes = json.loads((candidate / MANIFEST).read_text(encoding="utf-8"))["sizes"]
             if any((candidate / name).stat().st_size != size for name, size in sizes.items()):
                 raise ValueError("a file is cut short")
-            return torch.load(candidate / STATE, map_location=device, weights_only=True)
+            return torch.load(candidate / STATE, map_location=IN_MAIN_MEMORY, weights_only=True)
         except READ_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             logger.warning("checkpoint %s is damaged (%s): trying the one before it", candidate, reason)
@@ -163,13 +165,13 @@ def save_reference(folder: Path, weights: Mapping[str, Any]) -> None:
         raise ModelError(f"{folder / REFERENCE} cannot be written: {error}") from None
 
 
-def load_reference(folder: Path, device: torch.device) -> dict[str, Any]:
-    """Return the reference's weights.
+def load_reference(folder: Path) -> dict[str, Any]:
+    """Return the reference's weights, in main memory.
 
     Raises:
         ModelError: they are missing or damaged.
     """
     try:
-        return torch.load(folder / REFERENCE, map_location=device, weights_only=True)
+        return torch.load(folder / REFERENCE, map_location=IN_MAIN_MEMORY, weights_only=True)
     except READ_ERRORS as error:
         raise ModelError(f"{folder / REFERENCE} cannot be read ({error}): start anew in another --output-dir") from None

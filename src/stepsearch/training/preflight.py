@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+
 from stepsearch.config import Config, RolloutSettings
 from stepsearch.errors import ConfigError
 from stepsearch.rollout import EpisodeTokenizer, longest_prompt
@@ -41,3 +44,17 @@ def check_prompts(questions: Sequence[Question], tokenizer: EpisodeTokenizer, co
         f"rollout.max_observation_tokens {budgets.max_observation_tokens} + {rest} for a last turn = "
         f"{config.model.max_length - room + longest}; raise model.max_length or lower the budgets"
     )
+
+
+def check_weights(network: nn.Module) -> None:
+    """Refuse to train weights of 16 bits: steps of a usual size are less than the distance between two such numbers.
+
+    Raises:
+        ConfigError: a weight that learns has fewer than 32 bits.
+    """
+    kinds = {parameter.dtype for parameter in network.parameters() if parameter.requires_grad}
+    for kind in kinds - {torch.float32, torch.float64}:
+        raise ConfigError(
+            f"the policy's weights are {str(kind).removeprefix('torch.')}, in which training's small steps vanish: set "
+            "model.dtype=float32, and training.mixed_precision=bf16 for the speed"
+        )

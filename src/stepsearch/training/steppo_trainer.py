@@ -32,7 +32,7 @@ from stepsearch.training.metrics import (
 )
 from stepsearch.training.networks import prepare_networks, prepare_reference, start_accelerator
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
-from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
 from stepsearch.training.reading import Readings, read_batch
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress, restore_run, run_state
@@ -88,6 +88,7 @@ class StePPOTrainer:
     ) -> None:
         check_sampling(config.rollout)
         check_prompts(questions, policy.tokenizer, config)
+        check_weights(policy.causal_lm)
         settings = config.training
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -123,15 +124,14 @@ class StePPOTrainer:
             ConfigError: the checkpoint was written under settings that change what is computed.
             ModelError: every checkpoint is damaged, or fits another model.
         """
-        device = self._accelerator.device
-        state = checkpoints.load_last_checkpoint(self._run_folder.checkpoints, device)
+        state = checkpoints.load_last_checkpoint(self._run_folder.checkpoints)
         if state is None:
             return 0
         checkpoints.check_fingerprint(state["fingerprint"], self._fingerprint())
         progress = restore_run(state, self._networks, self._accelerator, self._search)
         self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
         if self._reference is not None:
-            weights = checkpoints.load_reference(self._run_folder.checkpoints, device)
+            weights = checkpoints.load_reference(self._run_folder.checkpoints)
             self._reference.causal_lm.load_state_dict(weights)
         return self._step
 

@@ -18,7 +18,6 @@ from stepsearch.training.checkpoints import (
 )
 from stepsearch.types import Question
 
-CPU = torch.device("cpu")
 QUESTIONS = [Question("1", "who?", ("x",)), Question("2", "where?", ("y",))]
 
 
@@ -34,14 +33,14 @@ def write(folder: Path, *steps: int) -> None:
 def test_the_last_one_is_loaded_and_the_older_ones_are_deleted(tmp_path: Path) -> None:
     write(tmp_path, 5, 10, 123456)
     assert [path.name for path in checkpoint_folders(tmp_path)] == ["step-000010", "step-123456"]
-    loaded = load_last_checkpoint(tmp_path, CPU)
+    loaded = load_last_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 123456
     assert torch.equal(loaded["weights"]["w"], state(123456)["weights"]["w"])
 
 
 def test_without_checkpoints_there_is_nothing_to_load(tmp_path: Path) -> None:
-    assert load_last_checkpoint(tmp_path, CPU) is None
+    assert load_last_checkpoint(tmp_path) is None
     check_unused(tmp_path)
 
 
@@ -61,20 +60,20 @@ def damage(folder: Path, how: str) -> None:
 def test_a_damaged_one_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
     write(tmp_path, 5, 10)
     damage(tmp_path / "step-000010", how)
-    loaded = load_last_checkpoint(tmp_path, CPU)
+    loaded = load_last_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 5
     assert "step-000010 is damaged" in caplog.text
     damage(tmp_path / "step-000005", how)
     with pytest.raises(ModelError, match="every checkpoint"):
-        load_last_checkpoint(tmp_path, CPU)
+        load_last_checkpoint(tmp_path)
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, 5)
     (tmp_path / ".step-000010.writing").mkdir()
     (tmp_path / ".step-000010.writing" / "state.pt").write_bytes(b"half")
-    loaded = load_last_checkpoint(tmp_path, CPU)
+    loaded = load_last_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 5
     write(tmp_path, 10)
@@ -89,9 +88,9 @@ def test_a_new_run_does_not_mix_with_an_older_one(tmp_path: Path) -> None:
 
 def test_the_reference_is_kept_beside_them(tmp_path: Path) -> None:
     save_reference(tmp_path / "new", {"w": torch.ones(2)})
-    assert load_reference(tmp_path / "new", CPU)["w"].tolist() == [1.0, 1.0]
+    assert load_reference(tmp_path / "new")["w"].tolist() == [1.0, 1.0]
     with pytest.raises(ModelError, match=r"reference\.pt"):
-        load_reference(tmp_path, CPU)
+        load_reference(tmp_path)
 
 
 @pytest.mark.parametrize(

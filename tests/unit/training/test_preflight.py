@@ -1,9 +1,10 @@
 import pytest
+import torch
 
 from stepsearch.config import Config, RolloutSettings, load_config
 from stepsearch.errors import ConfigError
 from stepsearch.models import ModelTokenizer
-from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
 from stepsearch.types import Question
 
 
@@ -30,3 +31,11 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_arithmetic(tokenizer: 
     message = rf"prompt {longest} \(question 'long'\).* 20 .* 30 \+ 16 for a last turn = {needed};"
     with pytest.raises(ConfigError, match=message):
         check_prompts(questions, tokenizer, settings(needed - 1))
+
+
+def test_weights_in_which_small_steps_vanish_are_refused() -> None:
+    layer = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    with pytest.raises(ConfigError, match=r"weights are bfloat16.*model\.dtype=float32"):
+        check_weights(layer)
+    check_weights(layer.requires_grad_(False))
+    check_weights(torch.nn.Linear(2, 2))
