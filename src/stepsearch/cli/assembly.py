@@ -133,7 +133,9 @@ def build_policy(
     warm_start(
         causal_lm,
         questions,
-        DemonstrationWriter(search, top_k=config.search.top_k, max_searches=config.reward.max_search_steps),
+        DemonstrationWriter(
+            guard(search, config.search), top_k=config.search.top_k, max_searches=config.reward.max_search_steps
+        ),
         DemonstrationEncoder(tokenizer, observations, config.model.max_length),
         config.warm_start,
         seed=config.seed,

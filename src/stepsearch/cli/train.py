@@ -20,7 +20,7 @@ from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.preflight import check_prompts, check_sampling
 from stepsearch.training.run_folder import RunFolder
-from stepsearch.training.steppo_trainer import StePPOTrainer, TrainingSummary
+from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
 from stepsearch.types import Question
 
 WARM_START, TRAINING = "warm start", "StePPO"
@@ -123,23 +123,8 @@ def train_policy(
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
     player = Player(policy, search, config)
-    evaluation = config.evaluation
-    dev = list(eval_questions or [])[: evaluation.dev_questions]
+    dev = list(eval_questions or [])[: config.evaluation.dev_questions]
     check_prompts(dev, policy.tokenizer, config)
-    done = 0.0
-    greedy = player.runner(evaluation.temperature)
-
-    def evaluate() -> Mapping[str, float]:
-        seeds = question_seeds(config.seed, len(dev))
-        scalars = measure(run_questions(greedy, dev, seeds, evaluation.batch_size)).scalars()
-        return {f"eval/{dev[0].dataset or 'dev'}/{name}": value for name, value in scalars.items()}
-
-    def show(step: int, total: int, metrics: Mapping[str, float]) -> None:
-        nonlocal done
-        note = f"step {step} of {total}, reward {metrics['reward/total']:.3f}"
-        advance(step / total - done, note)
-        done = step / total
-
     trainer = StePPOTrainer(
         policy,
         player.runner(config.rollout.temperature),
@@ -148,8 +133,8 @@ def train_policy(
         questions,
         config,
         folder,
-        evaluate=evaluate if dev else None,
-        on_step=show,
+        evaluate=_dev_evaluation(player, dev) if dev else None,
+        on_step=_steps_shown(advance),
     )
     if resume:
         trainer.resume()
@@ -157,6 +142,30 @@ def train_policy(
     if summary.interrupted:
         raise KeyboardInterrupt
     return summary
+
+
+def _dev_evaluation(player: Player, dev: Sequence[Question]) -> Evaluate:
+    """Return what measures the policy, as it is when called, on the dev questions."""
+    seed, evaluation = player.config.seed, player.config.evaluation
+    runner, seeds = player.runner(evaluation.temperature), question_seeds(seed, len(dev))
+
+    def evaluate() -> Mapping[str, float]:
+        scalars = measure(run_questions(runner, dev, seeds, evaluation.batch_size)).scalars()
+        return {f"eval/{dev[0].dataset or 'dev'}/{name}": value for name, value in scalars.items()}
+
+    return evaluate
+
+
+def _steps_shown(advance: Advance) -> OnStep:
+    """Return what moves the progress on by each step that is done."""
+    done = 0.0
+
+    def show(step: int, total: int, metrics: Mapping[str, float]) -> None:
+        nonlocal done
+        advance(step / total - done, f"step {step} of {total}, reward {metrics['reward/total']:.3f}")
+        done = step / total
+
+    return show
 
 
 def refuse_impossible(config: Config) -> None:

@@ -13,7 +13,7 @@ from stepsearch.config import WarmStartPhase
 from stepsearch.errors import DataError
 from stepsearch.matching.answers import normalize
 from stepsearch.protocol import THINK, Answer, Search, closing, opening, render_turn
-from stepsearch.search.search_engine import SearchEngine
+from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.types import Passage, Question, SubQuestion
 
 # A thought repeats what is left to find, so that the next step follows from the thought before it alone.
@@ -54,7 +54,7 @@ _Script = Generator[str, tuple[Passage, ...], _Segments | None]
 
 
 class DemonstrationWriter:
-    """Writes scripted episodes against a search engine, and asks it each query once.
+    """Writes scripted episodes against a search engine, and asks it each query once; a search that fails finds nothing.
 
     Args:
         search: finds the documents that the episodes show.
@@ -62,7 +62,7 @@ class DemonstrationWriter:
         max_searches: searches an episode may have.
     """
 
-    def __init__(self, search: SearchEngine, *, top_k: int, max_searches: int) -> None:
+    def __init__(self, search: GuardedSearch, *, top_k: int, max_searches: int) -> None:
         self._search = search
         self._top_k = top_k
         self._max_searches = max_searches
@@ -97,7 +97,7 @@ class DemonstrationWriter:
         new = [query for query in dict.fromkeys(queries) if query not in self._found]
         if new:
             results = self._search.search_batch(new, self._top_k)
-            self._found.update((query, tuple(found)) for query, found in zip(new, results, strict=True))
+            self._found.update((query, outcome.passages) for query, outcome in zip(new, results, strict=True))
 
 
 class ReadingDrills:

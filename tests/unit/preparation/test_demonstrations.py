@@ -9,6 +9,7 @@ from stepsearch.config import WarmStartPhase
 from stepsearch.errors import DataError
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, Observed, ReadingDrills, Written
 from stepsearch.protocol import Answer, Search, format_error, parse_turn
+from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Passage, Question, SubQuestion
 
@@ -52,7 +53,7 @@ def phase(**flaws: object) -> WarmStartPhase:
 
 
 def write(flaws: WarmStartPhase, questions: Sequence[Question] = (QUESTION,), searches: int = 6) -> list[Demonstration]:
-    writer = DemonstrationWriter(Shelf(), top_k=1, max_searches=searches)
+    writer = DemonstrationWriter(GuardedSearch(Shelf()), top_k=1, max_searches=searches)
     return writer.write(questions, flaws, random.Random(0))
 
 
@@ -161,10 +162,26 @@ def test_natural_sub_questions_use_their_reference_query_and_a_plain_thought() -
 
 def test_queries_go_out_in_batches_and_each_once() -> None:
     shelf = Shelf()
-    writer = DemonstrationWriter(shelf, top_k=1, max_searches=6)
+    writer = DemonstrationWriter(GuardedSearch(shelf), top_k=1, max_searches=6)
     for _ in range(2):
         writer.write([QUESTION] * 20, phase(), random.Random(0))
     assert shelf.batches == [["Balnor author"], ["Bela Tornir birthplace"], ["Vilgol mayor"]]
+
+
+class Torn(Shelf):
+    """A shelf that breaks down at one query, whoever else asks at the same time."""
+
+    def search(self, query: str, top_k: int = 3) -> list[Passage]:
+        if query == "Balnor author":
+            raise RuntimeError("torn")
+        return super().search(query, top_k)
+
+
+def test_a_search_that_fails_finds_nothing_and_the_next_query_is_tried() -> None:
+    writer = DemonstrationWriter(GuardedSearch(Torn(), retries=0), top_k=1, max_searches=6)
+    (episode,) = writer.write([QUESTION], phase(), random.Random(0))
+    assert queries(episode) == ["Balnor author", "who wrote Balnor", "Bela Tornir birthplace", "Vilgol mayor"]
+    assert episode.segments[1] == Observed(())
 
 
 def test_equal_seeds_write_equal_episodes() -> None:

@@ -47,7 +47,7 @@ def encoder() -> DemonstrationEncoder:
 
 
 def writer_of(search: BM25SearchEngine) -> DemonstrationWriter:
-    return DemonstrationWriter(search, top_k=1, max_searches=6)
+    return DemonstrationWriter(GuardedSearch(search), top_k=1, max_searches=6)
 
 
 class Replay:
@@ -81,7 +81,7 @@ def test_a_demonstration_is_token_for_token_what_a_rollout_records(
     questions, search = world
     tokenizer = ModelTokenizer(build_tiny_tokenizer(), "question")
     flawed = CLEAN.model_copy(update={"repeat_query": 0.7, "vague_query": 0.3})
-    writer = DemonstrationWriter(search, top_k=1, max_searches=max_searches)
+    writer = DemonstrationWriter(GuardedSearch(search), top_k=1, max_searches=max_searches)
     spent = 0
     for question in questions[:12]:
         (demonstration,) = writer.write([question], flawed, random.Random(0))
