@@ -8,7 +8,7 @@ from stepsearch.rollout.generation import (
     Segment,
     SegmentEnd,
 )
-from stepsearch.rollout.runner import EpisodeEvent, RolloutRunner, RolloutStatistics
+from stepsearch.rollout.runner import EpisodeEvent, RolloutRunner
 from stepsearch.rollout.seeding import episode_seed
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "EpisodeTokenizer",
     "GenerationEngine",
     "RolloutRunner",
-    "RolloutStatistics",
     "Sampling",
     "Segment",
     "SegmentEnd",

@@ -5,7 +5,6 @@ after it was asked for, however fast it came, so that no timing decides which to
 """
 
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,20 +35,6 @@ class EpisodeEvent:
     text: str = ""
     passages: tuple[Passage, ...] = ()
     trajectory: Trajectory | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutStatistics:
-    """What a runner did since it was last asked."""
-
-    episodes: int
-    sampled_tokens: int
-    seconds: float
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Sampled tokens per second of wall time; None before the first run."""
-        return self.sampled_tokens / self.seconds if self.seconds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +82,6 @@ class RolloutRunner:
         self._budget = EpisodeBudget(max_length, settings.max_turn_tokens, max_search_steps, settings.max_corrections)
         self._environment = EnvironmentText.encode(tokenizer)
         self._observations = ObservationBuilder(tokenizer, settings.max_observation_tokens, settings.max_passage_tokens)
-        self._statistics = RolloutStatistics(0, 0, 0.0)
 
     def run(
         self,
@@ -116,7 +100,6 @@ class RolloutRunner:
             DataError: a question's prompt does not fit the context.
             ValueError: there are not as many seeds as questions.
         """
-        started = time.perf_counter()
         if len(seeds) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(seeds)} seeds")
         flight = _Flight(self._start(questions), seeds, self._settings, on_event or _ignore)
@@ -127,14 +110,7 @@ class RolloutRunner:
                 worker.shutdown(wait=False, cancel_futures=True)
                 for index in flight.held:
                     self._engine.release(index)
-        trajectories = [episode.trajectory for episode in flight.episodes if episode.trajectory is not None]
-        self._count(trajectories, time.perf_counter() - started)
-        return trajectories
-
-    def take_statistics(self) -> RolloutStatistics:
-        """Return what was done since the last call, and start counting anew."""
-        statistics, self._statistics = self._statistics, RolloutStatistics(0, 0, 0.0)
-        return statistics
+        return [episode.trajectory for episode in flight.episodes if episode.trajectory is not None]
 
     def _start(self, questions: Sequence[Question]) -> list[Episode]:
         prompts = {text: self._tokenizer.encode_prompt(text) for text in {q.question: None for q in questions}}
@@ -197,14 +173,6 @@ class RolloutRunner:
             flight.held.discard(index)
             self._engine.release(index)
             flight.on_event(EpisodeEvent(index, "finished", trajectory=episode.trajectory))
-
-    def _count(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
-        before = self._statistics
-        self._statistics = RolloutStatistics(
-            before.episodes + len(trajectories),
-            before.sampled_tokens + sum(sum(trajectory.response_mask) for trajectory in trajectories),
-            before.seconds + seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)

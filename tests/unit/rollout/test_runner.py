@@ -177,19 +177,6 @@ def test_an_interrupt_leaves_no_thread_and_nothing_held(spelled_tokenizer, scrip
     assert not engine.contexts
 
 
-def test_statistics_count_and_start_anew(spelled_tokenizer, scripted_engine, shelf):
-    one = runner(scripted_engine(spelled_tokenizer, SCRIPTS), spelled_tokenizer, shelf(DOCUMENTS))
-    assert one.take_statistics().tokens_per_second is None
-
-    trajectories = one.run(questions(5), range(5))
-    statistics = one.take_statistics()
-
-    assert statistics.episodes == 5
-    assert statistics.sampled_tokens == sum(sum(trajectory.response_mask) for trajectory in trajectories)
-    assert statistics.tokens_per_second == statistics.sampled_tokens / statistics.seconds
-    assert one.take_statistics().episodes == 0
-
-
 def test_no_questions_no_trajectories(spelled_tokenizer, scripted_engine, shelf):
     assert play(scripted_engine(spelled_tokenizer, {}), spelled_tokenizer, shelf({}), 0) == []
 
