@@ -67,8 +67,10 @@ class InferenceSession:
         """Answer one question, showing thoughts, searches, documents and the answer.
 
         Raises:
-            DataError: the question does not fit the context.
+            DataError: the question is no whole text, or does not fit the context.
         """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError("the question is not UTF-8 text: type it again")
         self._asked += 1
         question = Question(id=f"question {self._asked}", question=text.strip(), answers=())
         seed = episode_seed(self._config.seed, self._asked)

@@ -92,3 +92,9 @@ def test_how_to_leave(converse, leaving: str) -> None:
 
 def test_an_empty_line_asks_nothing_and_leaves_nothing(converse) -> None:
     assert converse("", "  ", "Where?")[0] == ["Where?"]
+
+
+def test_bytes_that_are_no_text_are_refused(converse) -> None:
+    asked, shown = converse("caf\udce9?", "Where?")
+    assert asked == ["Where?"]
+    assert "error: the question is not UTF-8 text" in shown
