@@ -6,7 +6,7 @@ tokens after its prompt.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -176,7 +176,7 @@ class TrajectoryReward:
         answer: best F1 against the gold answers, before any format gate.
         search_key: r_key before gamma_key; None without reference queries.
         steps: one per search step (length S); None when the question has no golden documents, or the recipe drops them.
-        golden_recall: share of golden documents retrieved by identity; None without golden documents.
+        golden_recall: share of golden documents retrieved, by id or body; None without golden documents.
     """
 
     outcome: float
@@ -184,7 +184,6 @@ class TrajectoryReward:
     search_key: float | None
     steps: tuple[StepReward, ...] | None
     golden_recall: float | None = None
-    extra: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def total(self) -> float:
