@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.arguments import parse
+from stepsearch.cli.arguments import DATASETS, parse
+from stepsearch.data import READERS
 
 EVALUATE = ["evaluate", "--model-path", "m", "--musique-dir", "d", "--output-dir", "o"]
 TRAIN = ["train", "--musique-path", "t.json", "--output-dir", "o"]
@@ -30,6 +31,10 @@ def test_promised_evaluate_with_overrides_after_a_list() -> None:
     assert args.datasets == ["hotpotqa", "2wiki", "musique", "bamboogle"]
     assert args.compare_baselines is True
     assert args.overrides == ["search.top_k=2", "seed=3"]
+
+
+def test_every_benchmark_that_is_read_can_be_named() -> None:
+    assert set(DATASETS) == set(READERS)
 
 
 def test_an_equals_sign_in_an_option_is_no_override() -> None:
