@@ -28,7 +28,7 @@ quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent
 	$(BIN)/stepsearch quickstart
 
 test: $(VENV)/.dev ## Set up, then run all tests
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 check: $(VENV)/.dev ## Formatting, lint, layers and types
 	$(BIN)/ruff format --check .

@@ -1,9 +1,13 @@
 """Tiny real parts that several kinds of tests play episodes with: tokenizers, a policy, an engine, a search."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+
+# Models this small only lose by threads. Set before torch is imported, and inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from stepsearch.protocol import STOP_TAGS, TAGS
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
