@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -61,15 +62,18 @@ def start_accelerator(mixed_precision: str, device: torch.device) -> Accelerator
     """Return an accelerator for that device, whatever an earlier run of this process had.
 
     Raises:
-        ConfigError: several processes were started.
+        ConfigError: several processes were started, or the device lacks that precision.
     """
-    on_cpu = device.type == "cpu"
+    start = partial(Accelerator, mixed_precision=mixed_precision, cpu=device.type == "cpu")
     try:
-        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+        accelerator = start()
     except ValueError:
         # accelerate has one state per process, and refuses to change its precision or device.
         AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage] - no public way
-        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+        try:
+            accelerator = start()
+        except ValueError as error:
+            raise ConfigError(f"training.mixed_precision={mixed_precision} is not possible here: {error}") from None
     refuse_processes(accelerator.num_processes)
     return accelerator
 

@@ -77,10 +77,9 @@ class PPOUpdate:
         """
         settings, networks = self._settings, self._networks
         warming = step < settings.value_warmup_steps
-        rates = {
-            "optim/learning_rate": networks.policy_learner.set_rate(step, total_steps),
-            "optim/critic_learning_rate": networks.critic_learner.set_rate(step, total_steps),
-        }
+        rates = {"optim/critic_learning_rate": networks.critic_learner.set_rate(step, total_steps)}
+        if not warming:
+            rates["optim/learning_rate"] = networks.policy_learner.set_rate(step, total_steps)
         passes = settings.value_warmup_epochs if warming else settings.update_epochs
         totals, started = _Totals(), time.perf_counter()
         for epoch in range(passes):

@@ -11,6 +11,11 @@ def test_a_process_may_train_in_one_precision_after_the_other() -> None:
     assert [start_accelerator(kind, torch.device("cpu")).mixed_precision for kind in kinds] == kinds
 
 
+def test_a_precision_that_the_machine_lacks_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.mixed_precision=fp5 is not possible here"):
+        start_accelerator("fp5", torch.device("cpu"))
+
+
 def test_several_processes_are_refused() -> None:
     refuse_processes(1)
     with pytest.raises(ConfigError, match="in 2 processes"):
