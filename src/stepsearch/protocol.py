@@ -139,7 +139,7 @@ def format_error(sampled_turns: Sequence[str], searches: int) -> FormatError | N
         return FormatError.NO_ANSWER
     if last.trailing.strip():
         return FormatError.TEXT_AFTER_ANSWER
-    if sum(turn.count(opening(ANSWER)) for turn in sampled_turns) != 1:
+    if sum(turn.count(closing(ANSWER)) for turn in sampled_turns) != 1:
         return FormatError.SEVERAL_ANSWERS
     return FormatError.NO_SEARCH if searches == 0 else None
 

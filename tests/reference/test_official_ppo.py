@@ -64,7 +64,9 @@ def test_value_loss(cases: dict[str, Any], inputs: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "estimator"), [("kl", k1), ("abs", absolute), ("mse", mse), ("low_var_kl", k3)], ids=lambda x: str(x)
+    ("name", "estimator"),
+    [("kl", k1), ("abs", absolute), ("mse", mse), ("low_var_kl", k3)],
+    ids=["kl", "abs", "mse", "low_var_kl"],
 )
 def test_kl_estimators(cases: dict[str, Any], inputs: dict[str, Tensor], name: str, estimator: Any) -> None:
     assert_equal(estimator(inputs["new_log_prob"], inputs["old_log_prob"]), cases["kl"][name])

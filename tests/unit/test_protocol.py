@@ -62,7 +62,7 @@ def test_what_does_nothing(text: str, reason: str) -> None:
         ([], 0, FormatError.NO_ANSWER),
         (["<search>q</search>"], 1, FormatError.NO_ANSWER),
         (["<answer>a</answer> and more"], 0, FormatError.TEXT_AFTER_ANSWER),
-        (["<answer>a<answer>b</answer>"], 1, FormatError.SEVERAL_ANSWERS),
+        (["<think>not <answer> yet</think><search>q</search>", "<answer>a</answer>"], 1, None),
         (["<answer> </answer>", "<answer>b</answer>"], 1, FormatError.SEVERAL_ANSWERS),
         (["<answer>a</answer>"], 0, FormatError.NO_SEARCH),
     ],
