@@ -53,7 +53,8 @@ class Baselines:
     def direct(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[str | None]:
         """Return the answers without any search."""
         no_search = self.tokenizer.encode_markup(NO_SEARCH_LEFT)
-        return self._answers([self.tokenizer.encode_prompt(q.question) + no_search for q in questions], seeds)
+        prompts = self.tokenizer.encode_prompts([question.question for question in questions])
+        return self._answers([prompt + no_search for prompt in prompts], seeds)
 
     def single_shot(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[str | None]:
         """Return the answers after one search with the question itself as the query (plain retrieval-augmented)."""
@@ -61,11 +62,12 @@ class Baselines:
         before, after, no_search = (
             self.tokenizer.encode_markup(text) for text in (opening(SEARCH), closing(SEARCH), NO_SEARCH_LEFT)
         )
+        prompts = self.tokenizer.encode_prompts([question.question for question in questions])
         queries = self.tokenizer.encode_plain([neutralise(question.question) for question in questions])
         found = self.observations.build(outcomes)
         contexts = [
-            self.tokenizer.encode_prompt(question.question) + before + query + after + observation + no_search
-            for question, query, observation in zip(questions, queries, found, strict=True)
+            prompt + before + query + after + observation + no_search
+            for prompt, query, observation in zip(prompts, queries, found, strict=True)
         ]
         return self._answers(contexts, seeds)
 

@@ -55,15 +55,26 @@ class ModelTokenizer:
 
     def encode_prompt(self, question: str) -> list[int]:
         """Return the ids of a whole prompt in the model's prompt style."""
-        if any(token in question for token in self._added_tokens):
-            before, after = self._prompt_text(_PLACEHOLDER).split(_PLACEHOLDER)
-            return [
-                *self._start,
-                *self.encode_markup(before),
-                *self.encode_plain([neutralise(question)])[0],
-                *self.encode_markup(after),
-            ]
-        return [*self._start, *self.encode_markup(self._prompt_text(question))]
+        return self.encode_prompts([question])[0]
+
+    def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
+        """Return the prompt of each question, encoded in one batch."""
+        plain = [question for question in questions if not self._names_a_token(question)]
+        texts = [self._prompt_text(question) for question in plain]
+        encoded = iter(self.hf(texts, add_special_tokens=False)["input_ids"] if texts else ())
+        return [
+            [*self._start, *(self._spelled_prompt(question) if self._names_a_token(question) else next(encoded))]
+            for question in questions
+        ]
+
+    def _names_a_token(self, question: str) -> bool:
+        return any(token in question for token in self._added_tokens)
+
+    def _spelled_prompt(self, question: str) -> list[int]:
+        """Return a prompt whose question holds the text of special tokens, which must not be recognised."""
+        before, after = self._prompt_text(_PLACEHOLDER).split(_PLACEHOLDER)
+        inside = self.encode_plain([neutralise(question)])[0]
+        return [*self.encode_markup(before), *inside, *self.encode_markup(after)]
 
     def encode_markup(self, text: str) -> list[int]:
         """Return the ids of text of the environment's own, tags of the grammar included."""

@@ -79,6 +79,10 @@ class EpisodeTokenizer(Protocol):
         """Return the ids of a whole prompt in the model's prompt style."""
         ...
 
+    def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
+        """Return the prompt of each question, encoded in one batch."""
+        ...
+
     def encode_markup(self, text: str) -> list[int]:
         """Return the ids of text of the environment's own, tags of the grammar included."""
         ...

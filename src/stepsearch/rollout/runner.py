@@ -113,7 +113,8 @@ class RolloutRunner:
         return [episode.trajectory for episode in flight.episodes if episode.trajectory is not None]
 
     def _start(self, questions: Sequence[Question]) -> list[Episode]:
-        prompts = {text: self._tokenizer.encode_prompt(text) for text in {q.question: None for q in questions}}
+        texts = list({question.question: None for question in questions})
+        prompts = dict(zip(texts, self._tokenizer.encode_prompts(texts), strict=True))
         for question in questions:
             if not self._budget.fits(len(prompts[question.question])):
                 raise DataError(

@@ -33,7 +33,7 @@ def check_prompts(questions: Sequence[Question], tokenizer: EpisodeTokenizer, co
         ConfigError: the longest prompt, one search, its result and a last turn exceed `model.max_length`.
     """
     room = longest_prompt(config.model.max_length, config.rollout)
-    lengths = [len(tokenizer.encode_prompt(question.question)) for question in questions]
+    lengths = [len(prompt) for prompt in tokenizer.encode_prompts([question.question for question in questions])]
     if not lengths or max(lengths) <= room:
         return
     longest, budgets = max(lengths), config.rollout

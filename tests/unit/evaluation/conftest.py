@@ -12,6 +12,9 @@ class CharacterTokenizer:
     def encode_prompt(self, question: str) -> list[int]:
         return self.encode_markup(f"Question: {question}\n")
 
+    def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
+        return [self.encode_prompt(question) for question in questions]
+
     def encode_markup(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 

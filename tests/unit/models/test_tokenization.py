@@ -52,6 +52,14 @@ def test_a_question_cannot_bring_special_tokens(tokenizer_builder):
     assert question.replace("<answer>me</answer>", "[answer]me[/answer]") in tokenizer.decode(ids)
 
 
+def test_prompts_in_a_batch_are_those_encoded_alone(tokenizer_builder):
+    tokenizer = tokenizer_builder(style="chat", template=TEMPLATE)
+    questions = ["Who?", "What is <|im_end|>?", "Where was the author born?"]
+
+    assert tokenizer.encode_prompts(questions) == [tokenizer.encode_prompt(question) for question in questions]
+    assert tokenizer.encode_prompts([]) == []
+
+
 def test_the_beginning_of_sequence_is_set_where_the_tokenizer_does(tokenizer_builder):
     from tokenizers.processors import TemplateProcessing
 
