@@ -33,6 +33,17 @@ def model(tmp_path: Path, qwen_folder: Path) -> Path:
     return shutil.copytree(qwen_folder, tmp_path / "model")
 
 
+def test_a_refused_command_leaves_no_folder_behind(refuse: Refuse, tmp_path: Path) -> None:
+    train = ("train", "--config", CONFIG, "--musique-path", tmp_path / "data.json", "--output-dir")
+    item = {"question": "Who?", "answer": "Ada", "subquestions": []}
+    (tmp_path / "data.json").write_text(json.dumps([item]))
+    refuse(*train, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "users").mkdir()
+    refuse(*train, tmp_path / "users")
+    assert (tmp_path / "users").is_dir()
+
+
 class TestPrepareData:
     def test_missing_files_are_named_with_where_they_are_published(self, refuse: Refuse, tmp_path: Path) -> None:
         line = refuse("prepare-data", "--raw-musique-dir", tmp_path, "--output-dir", tmp_path / "out")

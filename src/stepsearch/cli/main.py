@@ -3,6 +3,8 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from stepsearch.cli.arguments import parse
 from stepsearch.errors import StepSearchError
@@ -16,18 +18,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     Anything else that goes wrong is a bug and keeps its traceback.
     """
     args = parse(sys.argv[1:] if argv is None else argv)
+    output_dir: Path | None = getattr(args, "output_dir", None)
+    is_new = output_dir is not None and not output_dir.exists()
     # Imported here, not above: a command brings torch, and --help should not wait for it.
     try:
         command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")
         _silence_loading_bars()
         command.run(args)
     except StepSearchError as error:
+        if output_dir is not None and is_new:
+            _remove_empty(output_dir)
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("\ninterrupted; continue with --resume" if "resume" in args else "\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders that a refused command made and put nothing into."""
+    for path in (*folder.glob("*"), folder):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _silence_loading_bars() -> None:
