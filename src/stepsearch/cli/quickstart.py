@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     if not ledger_file.is_file():
         check_unused(folder.checkpoints)
     elif not args.resume:
+        say(console, f"replacing the earlier quickstart in {folder.root}; --resume would have gone on with it")
         forget_run(folder)
     ledger = StageLedger(ledger_file, as_mapping(config), args.resume)
     engine_asked = "search.engine_type" in asked_keys(config_file, args.overrides)
@@ -87,6 +88,7 @@ def forget_run(folder: RunFolder) -> None:
     for part in (folder.checkpoints, folder.logs):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
+    (folder.root / "summary.json").unlink(missing_ok=True)
 
 
 class Quickstart:
