@@ -17,7 +17,7 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import longest_prompt
 from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
-from stepsearch.training.checkpoints import check_unused
+from stepsearch.training.checkpoints import check_unused, checkpoint_folders
 from stepsearch.training.preflight import check_prompts, check_sampling
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
@@ -83,7 +83,9 @@ def train(
     folder = RunFolder.at(output_dir)
     refuse_impossible(config)
     use_threads(config)
-    if not resume:
+    if resume:
+        say(shown, _opening_words(folder))
+    else:
         check_unused(folder.checkpoints)
     engine = build_search_engine(config.search) if search_engine is None else search_engine
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
@@ -200,6 +202,14 @@ def _policy_to_train(
         policy = build_policy(config, questions, engine, advance)
     policy.save(warm_start, {})
     return policy
+
+
+def _opening_words(folder: RunFolder) -> str:
+    """Return what there is to go on with."""
+    found = checkpoint_folders(folder.checkpoints)
+    if not found:
+        return f"no checkpoint in {folder.checkpoints} to go on from: starting at the first step"
+    return f"going on from {found[-1]}"
 
 
 def _closing_words(summary: TrainingSummary, folder: RunFolder) -> str:
