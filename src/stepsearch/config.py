@@ -133,11 +133,20 @@ class TrainingSettings(Section):
     value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations to save memory.")
     mixed_precision: Literal["no", "bf16"] = Field(default="no", description="accelerate's mixed precision.")
+    old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
+        default="auto",
+        description="Before the update: as sampled (rollout), or read again; auto reads again in mixed precision only.",
+    )
     stop_kl: float | None = Field(default=None, gt=0, description="End the run when the KL to the reference is above.")
     stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
     alarm_searches: float | None = Field(default=None, gt=0, description="Warn when searches per question are below.")
     alarm_format_rate: float | None = Field(default=None, gt=0, le=1, description="Warn when the format rate is below.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="On a CPU, Python threads that share a step's work, each with `threads` of torch's.",
+    )
 
     @field_validator("mixed_precision", mode="before")
     @classmethod
@@ -215,6 +224,8 @@ class Config(Section):
     def _possible(self) -> "Config":
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
             raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
+        if self.training.workers > 1 and self.training.mixed_precision != "no":
+            raise ValueError("training.workers above 1 and training.mixed_precision exclude each other: set one back")
         return self
 
 

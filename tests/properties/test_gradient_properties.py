@@ -96,13 +96,9 @@ def gradient(batch: PPOBatch, microbatch_tokens: int, **changes: Any) -> torch.T
         "entropy_coef": 0.01,
         "microbatch_tokens": microbatch_tokens,
     }
-    rule = PPOUpdate(
-        Networks(policy, critic, *learners),
-        Accelerator(cpu=True),
-        TrainingSettings.model_validate({**options, **changes}),
-        temperature=1.0,
-        seed=0,
-    )
+    training = TrainingSettings.model_validate({**options, **changes})
+    networks = Networks(policy, critic, *learners)
+    rule = PPOUpdate(networks, Accelerator(cpu=True), training, temperature=1.0, seed=0, workers=training.workers)
     rule.run(batch, step=0, total_steps=1)
     return torch.cat([x.detach().flatten() for learner in learners for x in learner.parameters]) - before
 
@@ -135,6 +131,12 @@ def test_gradients_do_not_depend_on_padding(episodes: list[Trajectory], padding:
     together = [*episodes, long]
     whole = ppo_batch(collate(together, [[0.0] * len(t.response_ids) for t in together], pad_id=pad_id))
     assert_close(gradient(whole, 10_000), gradient(whole, 1))
+
+
+def test_gradients_do_not_depend_on_the_workers() -> None:
+    episodes = [trajectory(2, [1, 1, 0, 1]), trajectory(5, [1]), trajectory(1, [1, 0, 0, 0, 1, 1, 1])]
+    batch = ppo_batch(collate(episodes, [[0.0] * len(t.response_ids) for t in episodes], pad_id=0))
+    assert torch.equal(gradient(batch, 10_000, workers=2), gradient(batch, 10_000, workers=1))
 
 
 def test_readings_do_not_depend_on_the_microbatch_split() -> None:

@@ -18,8 +18,9 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import build_tiny_policy
 from stepsearch.models.tiny_tokenizer import name_token_groups
 from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.models.trunk import usable_workers
 from stepsearch.preparation.demonstrations import DemonstrationWriter
-from stepsearch.rollout import RolloutRunner
+from stepsearch.rollout import EpisodeRunner, ParallelRunner, RolloutRunner
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
@@ -140,6 +141,7 @@ def build_policy(
         config.warm_start,
         seed=config.seed,
         exchangeable=name_token_groups(hf_tokenizer),
+        workers=usable_workers(config.training.workers, causal_lm.device),
         on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
     return StepSearchModel(causal_lm, tokenizer)
@@ -158,18 +160,33 @@ class Player:
         self.policy = policy
         self.search = search
         self.config = config
-        self.engine = InProcessEngine(
-            policy.causal_lm, policy.tokenizer, slots=config.rollout.slots, max_length=config.model.max_length
-        )
+        workers = usable_workers(config.training.workers, policy.causal_lm.device)
+        self._engines = [
+            InProcessEngine(
+                policy.causal_lm,
+                policy.tokenizer,
+                slots=-(-config.rollout.slots // workers),
+                max_length=config.model.max_length,
+            )
+            for _ in range(workers)
+        ]
 
-    def runner(self, temperature: float) -> RolloutRunner:
-        """Return a runner that samples at that temperature.
+    def runner(self, temperature: float) -> EpisodeRunner:
+        """Return a runner that samples at that temperature, with as many engines as there are workers.
 
         Raises:
             ConfigError: the budgets do not fit the context.
         """
+        runners = [self._runner(engine, temperature) for engine in self._engines]
+        return runners[0] if len(runners) == 1 else ParallelRunner(runners)
+
+    def watched_runner(self, temperature: float) -> RolloutRunner:
+        """Return a runner that tells of what happens while it happens."""
+        return self._runner(self._engines[0], temperature)
+
+    def _runner(self, engine: InProcessEngine, temperature: float) -> RolloutRunner:
         return RolloutRunner(
-            self.engine,
+            engine,
             self.policy.tokenizer,
             self.search,
             self.config.rollout.model_copy(update={"temperature": temperature}),
@@ -182,7 +199,7 @@ class Player:
         """Return the ways of answering that the method is compared with."""
         rollout = self.config.rollout
         return Baselines(
-            self.engine,
+            self._engines[0],
             self.policy.tokenizer,
             self.search,
             ObservationBuilder(self.policy.tokenizer, rollout.max_observation_tokens, rollout.max_passage_tokens),

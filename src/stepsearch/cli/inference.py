@@ -51,7 +51,7 @@ def open_session(args: argparse.Namespace, console: Console) -> "InferenceSessio
     config = config.model_copy(update={"search": settings})
     use_threads(config)
     player = Player(policy, guard(build_search_engine(settings), settings), config)
-    return InferenceSession(player.runner(config.evaluation.temperature), config, console)
+    return InferenceSession(player.watched_runner(config.evaluation.temperature), config, console)
 
 
 class InferenceSession:

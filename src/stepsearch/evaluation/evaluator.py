@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stepsearch.evaluation.metrics import score_answer
-from stepsearch.rollout.runner import RolloutRunner
+from stepsearch.rollout.runner import EpisodeRunner
 from stepsearch.rollout.seeding import episode_seed
 from stepsearch.types import Question, Trajectory
 
@@ -17,7 +17,7 @@ def question_seeds(seed: int, count: int) -> list[int]:
 
 
 def run_questions(
-    runner: RolloutRunner,
+    runner: EpisodeRunner,
     questions: Sequence[Question],
     seeds: Sequence[int],
     batch_size: int,

@@ -157,7 +157,7 @@ def model_record(config: Config) -> dict[str, Any]:
         "search": as_mapping(config.search),
         "rollout": as_mapping(config.rollout),
         "reward": {"max_search_steps": config.reward.max_search_steps},
-        "training": {"threads": config.training.threads},
+        "training": {"threads": config.training.threads, "workers": config.training.workers},
     }
 
 

@@ -32,6 +32,11 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
             module.training = True
 
 
+def usable_workers(workers: int, device: torch.device) -> int:
+    """Return how many of `workers` threads may share a model there: an accelerator is kept busy by one."""
+    return workers if device.type == "cpu" else 1
+
+
 def default_device() -> torch.device:
     """Return the accelerator of this process, or the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

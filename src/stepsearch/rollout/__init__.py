@@ -8,13 +8,16 @@ from stepsearch.rollout.generation import (
     Segment,
     SegmentEnd,
 )
-from stepsearch.rollout.runner import EpisodeEvent, RolloutRunner
+from stepsearch.rollout.parallel_runner import ParallelRunner
+from stepsearch.rollout.runner import EpisodeEvent, EpisodeRunner, RolloutRunner
 from stepsearch.rollout.seeding import episode_seed
 
 __all__ = [
     "EpisodeEvent",
+    "EpisodeRunner",
     "EpisodeTokenizer",
     "GenerationEngine",
+    "ParallelRunner",
     "RolloutRunner",
     "Sampling",
     "Segment",

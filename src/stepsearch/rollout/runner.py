@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from stepsearch.config import RolloutSettings
 from stepsearch.errors import DataError
@@ -44,6 +44,14 @@ class _PendingSearch:
     due: int
     indices: list[int]
     result: "Future[list[SearchOutcome]]"
+
+
+class EpisodeRunner(Protocol):
+    """Plays episodes to their end."""
+
+    def run(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Trajectory]:
+        """Return one trajectory per question, in their order; `seeds` decide the sampling noise, one each."""
+        ...
 
 
 class RolloutRunner:

@@ -37,6 +37,7 @@ FREE_KEYS = (
     "training.max_steps",
     "training.num_epochs",
     "training.threads",
+    "training.workers",
     "training.stop_",
     "training.alarm_",
     "training.microbatch_tokens",

@@ -7,10 +7,10 @@ from stepsearch.config import TrainingSettings
 
 def collapse(metrics: Mapping[str, float], settings: TrainingSettings) -> str | None:
     """Return why a run is to end early: the policy is too far from the reference, or all but deterministic."""
-    kl, entropy = metrics.get("policy/kl_to_reference"), metrics["policy/entropy"]
+    kl, entropy = metrics.get("policy/kl_to_reference"), metrics.get("policy/entropy")
     if settings.stop_kl is not None and kl is not None and kl > settings.stop_kl:
         return f"the KL to the reference is {kl:.3g}, above training.stop_kl={settings.stop_kl:g}"
-    if settings.stop_entropy is not None and entropy < settings.stop_entropy:
+    if settings.stop_entropy is not None and entropy is not None and entropy < settings.stop_entropy:
         return f"the entropy is {entropy:.3g}, below training.stop_entropy={settings.stop_entropy:g}"
     return None
 

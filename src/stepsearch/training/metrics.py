@@ -58,18 +58,18 @@ def search_metrics(statistics: SearchStatistics) -> dict[str, float]:
     return metrics
 
 
-def batch_metrics(batch: PPOBatch, entropy: Tensor) -> dict[str, float]:
+def batch_metrics(batch: PPOBatch, entropy: Tensor | None) -> dict[str, float]:
     """Return what was known of a batch before the update, as means over sampled tokens.
 
-    `rollout/logprob_gap` is how far the sampling engine's log-probabilities are from the trainer's, in the mean.
+    `rollout/logprob_gap` is how far the sampling engine's log-probabilities are from the trainer's, in the mean; it and
+    the entropy are left out where the policy was not read.
     """
     mask = batch.response_mask
     tokens = mask.sum().clamp(min=1)
-    means = {
-        "policy/entropy": entropy.sum() / tokens,
-        "rollout/logprob_gap": ((batch.old_logprobs - batch.rollout_logprobs).abs() * mask).sum() / tokens,
-        "value/mean": (batch.old_values * mask).sum() / tokens,
-    }
+    means = {"value/mean": (batch.old_values * mask).sum() / tokens}
+    if entropy is not None:
+        means["policy/entropy"] = entropy.sum() / tokens
+        means["rollout/logprob_gap"] = ((batch.old_logprobs - batch.rollout_logprobs).abs() * mask).sum() / tokens
     if batch.ref_logprobs is not None:
         means["policy/kl_to_reference"] = (k1(batch.old_logprobs, batch.ref_logprobs) * mask).sum() / tokens
     measured = {key: float(mean) for key, mean in means.items()}

@@ -41,6 +41,10 @@ class Learner:
         """Return the learner with its optimiser wrapped for the machine."""
         return replace(self, optimizer=accelerator.prepare(self.optimizer))
 
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the parameters."""
+        self.optimizer.zero_grad(set_to_none=True)
+
     def set_rate(self, step: int, total_steps: int) -> float:
         """Set and return the learning rate of `step`."""
         rate = self.peak_rate * warmup_factor(step, total_steps, self.warmup_ratio)

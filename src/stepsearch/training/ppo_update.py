@@ -1,22 +1,37 @@
 """The update: a batch in, optimiser steps on policy and critic, diagnostics out."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from stepsearch.config import TrainingSettings
 from stepsearch.models.step_search_model import TokenScores
+from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import PPOBatch, microbatches
 from stepsearch.training.kl import k3
 from stepsearch.training.losses import clipped_policy_loss, clipped_value_loss, entropy_sum
 from stepsearch.training.networks import Learner, Networks
 from stepsearch.training.schedules import minibatch_rows
+
+# What is logged, by what was summed, over what.
+MEANS = {
+    "policy/loss": ("policy_loss", "tokens"),
+    "policy/clip_fraction": ("policy_clipped", "tokens"),
+    "policy/approx_kl": ("approx_kl", "tokens"),
+    "policy/entropy": ("entropy", "tokens_before_learning"),
+    "rollout/logprob_gap": ("logprob_gap", "tokens_before_learning"),
+    "value/loss": ("value_loss", "tokens"),
+    "value/clip_fraction": ("value_clipped", "tokens"),
+    "optim/grad_norm": ("grad_norm", "optimiser_steps"),
+    "optim/critic_grad_norm": ("critic_grad_norm", "optimiser_steps"),
+}
 
 
 class NonFiniteUpdate(Exception):
@@ -38,9 +53,38 @@ class _Totals:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
 
+    @property
+    def nothing_learned(self) -> bool:
+        """Whether no optimiser step has been taken yet."""
+        return "optimiser_steps" not in self.sums
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What learns by itself.
+
+    Attributes:
+        module: as `accelerate` prepared it.
+        loss: summed over the sampled tokens of a micro-batch.
+        learners: its optimisers, by the name that the norm of their gradients is logged under.
+        idle: learners whose parameters are in the module and do not learn now.
+    """
+
+    module: nn.Module
+    loss: Callable[[PPOBatch, _Totals], Tensor]
+    learners: Mapping[str, Learner]
+    idle: tuple[Learner, ...] = ()
+
+    def forget_gradients(self) -> None:
+        for learner in (*self.learners.values(), *self.idle):
+            learner.forget_gradients()
+
 
 class PPOUpdate:
     """Clipped policy and value updates over several passes.
+
+    A critic of its own and the policy learn independently of each other, with several workers at the same time. A
+    critic on the policy's trunk learns with it, from the sum of both losses.
 
     Args:
         networks: policy and critic with their optimisers.
@@ -48,6 +92,9 @@ class PPOUpdate:
         settings: clips, coefficients, epochs and batch sizes.
         temperature: at which the batch was sampled.
         seed: orders the minibatches, with the step and the epoch.
+        workers: threads.
+        policy_is_read: the old log-probabilities are the trainer's own; otherwise the first minibatch also measures the
+            policy's entropy and how far the sampled log-probabilities are off.
     """
 
     def __init__(
@@ -58,14 +105,19 @@ class PPOUpdate:
         *,
         temperature: float,
         seed: int,
+        workers: int = 1,
+        policy_is_read: bool = True,
     ) -> None:
         self._networks = networks
         self._accelerator = accelerator
         self._settings = settings
         self._temperature = temperature
         self._seed = seed
+        self._workers = workers
+        self._policy_is_read = policy_is_read
         # What trained the policy before may have left gradients in it.
-        self._forget_gradients()
+        for part in self._parts(warming=False):
+            part.forget_gradients()
 
     def run(self, batch: PPOBatch, step: int, total_steps: int) -> dict[str, float]:
         """Update on `batch`; return losses per sampled token, clip fractions, gradient norms, rates and the speed.
@@ -81,19 +133,42 @@ class PPOUpdate:
         if not warming:
             rates["optim/learning_rate"] = networks.policy_learner.set_rate(step, total_steps)
         passes = settings.value_warmup_epochs if warming else settings.update_epochs
-        totals, started = _Totals(), time.perf_counter()
-        for epoch in range(passes):
-            for rows in minibatch_rows(len(batch), settings.minibatch_size, self._seed, step, epoch):
-                self._optimise(batch.select(rows), warming, totals)
-        diagnostics = self._diagnostics(totals, warming)
+        minibatches = [
+            rows
+            for epoch in range(passes)
+            for rows in minibatch_rows(len(batch), settings.minibatch_size, self._seed, step, epoch)
+        ]
+        started = time.perf_counter()
+        learning = [partial(self._learn, part, batch, minibatches) for part in self._parts(warming)]
+        totals = side_by_side(learning, self._workers)
         speed = passes * sum(batch.lengths) / (time.perf_counter() - started)
+        diagnostics = {key: value for part in totals for key, value in self._diagnostics(part).items()}
         return {**diagnostics, **rates, "optim/tokens_per_second": speed}
 
     def sum_over_processes(self, x: Tensor) -> Tensor:
         """Return `x` summed over the training processes."""
         return cast(Tensor, self._accelerator.reduce(x, reduction="sum"))
 
-    def _optimise(self, minibatch: PPOBatch, warming: bool, totals: _Totals) -> None:
+    def _parts(self, warming: bool) -> list[_Part]:
+        """Return what learns independently of each other: the critic alone while it warms up."""
+        policy, value_model = self._networks.policy, self._networks.value_model
+        for_policy = {"grad_norm": self._networks.policy_learner}
+        for_critic = {"critic_grad_norm": self._networks.critic_learner}
+        if value_model is not None:
+            critic = _Part(value_model, self._value_loss, for_critic)
+            return [critic] if warming else [_Part(policy, self._policy_loss, for_policy), critic]
+        if warming:
+            return [_Part(policy, self._value_loss, for_critic, idle=(self._networks.policy_learner,))]
+        return [_Part(policy, self._joint_loss, {**for_policy, **for_critic})]
+
+    def _learn(self, part: _Part, batch: PPOBatch, minibatches: list[list[int]]) -> _Totals:
+        """Take an optimiser step per minibatch; return the sums of what was seen."""
+        totals = _Totals()
+        for rows in minibatches:
+            self._optimise(part, batch.select(rows), totals)
+        return totals
+
+    def _optimise(self, part: _Part, minibatch: PPOBatch, totals: _Totals) -> None:
         """Take one optimiser step on the mean loss per sampled token of the minibatch, over all processes."""
         sampled = minibatch.response_mask.sum()
         tokens = self.sum_over_processes(sampled).clamp(min=1)
@@ -102,91 +177,89 @@ class PPOUpdate:
         loss_total = torch.zeros((), device=sampled.device)
         groups = microbatches(minibatch.lengths, self._settings.microbatch_tokens)
         for index, rows in enumerate(groups):
-            with self._gradient_sync(index == len(groups) - 1):
-                loss = self._loss(minibatch.select(rows), warming, totals) * weight
+            with self._gradient_sync(part.module, index == len(groups) - 1):
+                loss = part.loss(minibatch.select(rows), totals) * weight
                 self._accelerator.backward(loss)
             loss_total += loss.detach()
-        self._take_step(minibatch, loss_total, warming, totals)
+        self._take_step(part, minibatch, loss_total, totals)
         totals.add(tokens=sampled, optimiser_steps=torch.ones((), device=sampled.device))
 
-    def _take_step(self, minibatch: PPOBatch, loss: Tensor, warming: bool, totals: _Totals) -> None:
-        """Clip, check and apply the gradients; during the value warm-up the policy's are dropped."""
-        norms = {"critic_grad_norm": self._clip(self._networks.critic_learner)}
-        if not warming:
-            norms["grad_norm"] = self._clip(self._networks.policy_learner)
-        self._check_finite(minibatch, loss, norms)
-        self._networks.critic_learner.optimizer.step()
-        if not warming:
-            self._networks.policy_learner.optimizer.step()
-        self._forget_gradients()
+    def _take_step(self, part: _Part, minibatch: PPOBatch, loss: Tensor, totals: _Totals) -> None:
+        """Clip, check and apply the gradients; those of what does not learn now are dropped."""
+        norms = {name: self._clip(learner) for name, learner in part.learners.items()}
+        _check_finite(part, minibatch, {"loss": loss, **norms})
+        for learner in part.learners.values():
+            learner.optimizer.step()
+        part.forget_gradients()
         totals.add(**norms)
 
-    def _loss(self, batch: PPOBatch, warming: bool, totals: _Totals) -> Tensor:
-        """Return the summed loss of a micro-batch."""
-        settings, networks, mask = self._settings, self._networks, batch.response_mask
-        scores: TokenScores | None = None
-        if not warming or networks.value_model is None:
-            scores = networks.policy(batch.input_ids, mask, self._temperature, settings.entropy_coef != 0)
-        if networks.value_model is not None:
-            values = networks.value_model(batch.input_ids, mask)
-        else:
-            values = cast(Tensor, cast(TokenScores, scores).values)
-        value = clipped_value_loss(values, batch.old_values, batch.returns, mask, settings.value_clip_range)
-        totals.add(value_loss=value.loss, value_clipped=value.clipped)
-        loss = settings.value_coef * value.loss
-        return loss if warming or scores is None else loss + self._policy_loss(batch, scores, totals)
+    def _value_loss(self, batch: PPOBatch, totals: _Totals) -> Tensor:
+        value_model = self._networks.value_model
+        if value_model is not None:
+            return self._clipped_value_loss(value_model(batch.input_ids, batch.response_mask), batch, totals)
+        return self._clipped_value_loss(cast(Tensor, self._score(batch, False).values), batch, totals)
 
-    def _policy_loss(self, batch: PPOBatch, scores: TokenScores, totals: _Totals) -> Tensor:
+    def _policy_loss(self, batch: PPOBatch, totals: _Totals) -> Tensor:
+        with_entropy = self._settings.entropy_coef != 0 or self._watches(totals)
+        return self._clipped_policy_loss(self._score(batch, with_entropy), batch, totals)
+
+    def _joint_loss(self, batch: PPOBatch, totals: _Totals) -> Tensor:
+        scores = self._score(batch, self._settings.entropy_coef != 0)
+        value_loss = self._clipped_value_loss(cast(Tensor, scores.values), batch, totals)
+        return value_loss + self._clipped_policy_loss(scores, batch, totals)
+
+    def _watches(self, totals: _Totals) -> bool:
+        """Whether the policy is still the one that sampled, and nobody has read it yet."""
+        return totals.nothing_learned and not self._policy_is_read
+
+    def _score(self, batch: PPOBatch, with_entropy: bool) -> TokenScores:
+        return self._networks.policy(batch.input_ids, batch.response_mask, self._temperature, with_entropy)
+
+    def _clipped_value_loss(self, values: Tensor, batch: PPOBatch, totals: _Totals) -> Tensor:
+        clip = self._settings.value_clip_range
+        value = clipped_value_loss(values, batch.old_values, batch.returns, batch.response_mask, clip)
+        totals.add(value_loss=value.loss, value_clipped=value.clipped)
+        return self._settings.value_coef * value.loss
+
+    def _clipped_policy_loss(self, scores: TokenScores, batch: PPOBatch, totals: _Totals) -> Tensor:
         settings, mask = self._settings, batch.response_mask
         policy = clipped_policy_loss(scores.logprobs, batch.old_logprobs, batch.advantages, mask, settings.clip_range)
         loss = policy.loss
-        if scores.entropy is not None:
+        if settings.entropy_coef != 0 and scores.entropy is not None:
             loss = loss - settings.entropy_coef * entropy_sum(scores.entropy, mask)
         if settings.kl_mode == "loss" and batch.ref_logprobs is not None:
             loss = loss + settings.kl_coef * (k3(scores.logprobs, batch.ref_logprobs) * mask).sum()
         totals.add(policy_loss=loss, policy_clipped=policy.clipped, approx_kl=policy.approx_kl)
         totals.ratio_max.append(policy.ratio_max.detach())
+        if self._watches(totals) and scores.entropy is not None:
+            gap = (scores.logprobs - batch.rollout_logprobs).abs() * mask
+            totals.add(tokens_before_learning=mask.sum(), entropy=scores.entropy.sum(), logprob_gap=gap.sum())
         return loss
 
     @contextmanager
-    def _gradient_sync(self, last: bool) -> Generator[None]:
+    def _gradient_sync(self, module: nn.Module, last: bool) -> Generator[None]:
         """Let processes exchange gradients after the last micro-batch only."""
         with ExitStack() as stack:
-            for module in (self._networks.policy, self._networks.value_model):
-                if module is not None and not last:
-                    stack.enter_context(self._accelerator.no_sync(module))
+            if not last:
+                stack.enter_context(self._accelerator.no_sync(module))
             yield
 
     def _clip(self, learner: Learner) -> Tensor:
         norm = self._accelerator.clip_grad_norm_(learner.parameters, self._settings.max_grad_norm)
         return torch.as_tensor(norm, device=self._accelerator.device)
 
-    def _check_finite(self, minibatch: PPOBatch, loss: Tensor, norms: Mapping[str, Tensor]) -> None:
-        checked = {"loss": loss, **norms}
-        if not bool(torch.stack(list(checked.values())).isfinite().all()):
-            self._forget_gradients()
-            text = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in checked.items())
-            raise NonFiniteUpdate(minibatch, text)
-
-    def _forget_gradients(self) -> None:
-        self._networks.policy_learner.optimizer.zero_grad(set_to_none=True)
-        self._networks.critic_learner.optimizer.zero_grad(set_to_none=True)
-
-    def _diagnostics(self, totals: _Totals, warming: bool) -> dict[str, float]:
-        values = self.sum_over_processes(torch.stack(list(totals.sums.values()))).tolist()
+    def _diagnostics(self, totals: _Totals) -> dict[str, float]:
+        """Return what was summed as means."""
+        values = self.sum_over_processes(torch.stack([x.float() for x in totals.sums.values()])).tolist()
         sums = dict(zip(totals.sums, values, strict=True))
-        tokens, steps = max(sums["tokens"], 1.0), sums["optimiser_steps"]
-        metrics = {
-            "value/loss": sums["value_loss"] / tokens,
-            "value/clip_fraction": sums["value_clipped"] / tokens,
-            "optim/critic_grad_norm": sums["critic_grad_norm"] / steps,
-        }
-        if warming:
-            return metrics
-        return metrics | {
-            "policy/loss": sums["policy_loss"] / tokens,
-            "policy/clip_fraction": sums["policy_clipped"] / tokens,
-            "policy/approx_kl": sums["approx_kl"] / tokens,
-            "policy/ratio_max": float(torch.stack(totals.ratio_max).max()),
-            "optim/grad_norm": sums["grad_norm"] / steps,
-        }
+        metrics = {key: sums[name] / max(sums[count], 1.0) for key, (name, count) in MEANS.items() if name in sums}
+        if totals.ratio_max:
+            metrics["policy/ratio_max"] = float(torch.stack(totals.ratio_max).max())
+        return metrics
+
+
+def _check_finite(part: _Part, minibatch: PPOBatch, checked: Mapping[str, Tensor]) -> None:
+    if not bool(torch.stack(list(checked.values())).isfinite().all()):
+        part.forget_gradients()
+        text = ", ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in checked.items())
+        raise NonFiniteUpdate(minibatch, text)

@@ -1,11 +1,14 @@
 """What the networks say about a batch before the update: one pass each, without gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from stepsearch.config import TrainingSettings
+from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import EpisodeBatch, microbatches
 
 
@@ -15,55 +18,84 @@ class Readings:
 
     Attributes:
         old_logprobs: of the sampled tokens under the policy.
-        entropy: of the policy where they were sampled.
+        entropy: of the policy where they were sampled; None if the policy was not read.
         ref_logprobs: under the reference; None without one.
         old_values: the critic's estimates.
     """
 
     old_logprobs: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
     ref_logprobs: Tensor | None
     old_values: Tensor
 
 
-@torch.no_grad()
+def reads_policy(settings: TrainingSettings) -> bool:
+    """Return whether the policy is read again before the update; else its log-probabilities as sampled serve.
+
+    Under mixed precision these differ by rounding. A critic on the policy's trunk needs the pass in any case.
+    """
+    if settings.critic == "shared":
+        return True
+    if settings.old_logprobs == "auto":
+        return settings.mixed_precision != "no"
+    return settings.old_logprobs == "recompute"
+
+
 def read_batch(
     episodes: EpisodeBatch,
-    policy: nn.Module,
+    policy: nn.Module | None,
     reference: nn.Module | None,
     value_model: nn.Module | None,
     *,
     temperature: float,
     token_budget: int,
+    workers: int = 1,
 ) -> Readings:
     """Return log-probabilities, entropy, reference log-probabilities and values of every sampled token.
 
     Args:
         episodes: what was sampled.
-        policy: a `StepSearchModel`.
+        policy: a `StepSearchModel`; None where the log-probabilities as sampled serve.
         reference: a frozen one; None where KL counts nowhere.
         value_model: a `ValueModel`; None where the policy has the value head.
         temperature: divides the logits, as when sampling.
         token_budget: tokens, padding included, per forward pass.
+        workers: threads; one network is read in one of them.
     """
+
+    def read_policy(model: nn.Module, part: EpisodeBatch) -> dict[str, Tensor]:
+        scores = model(part.input_ids, part.response_mask, temperature)
+        values = {} if scores.values is None else {"old_values": scores.values}
+        return {"old_logprobs": scores.logprobs, "entropy": scores.entropy, **values}
+
+    def read_reference(model: nn.Module, part: EpisodeBatch) -> dict[str, Tensor]:
+        return {"ref_logprobs": model(part.input_ids, part.response_mask, temperature, False).logprobs}
+
+    def read_values(model: nn.Module, part: EpisodeBatch) -> dict[str, Tensor]:
+        return {"old_values": model(part.input_ids, part.response_mask)}
+
+    networks = ((policy, read_policy), (reference, read_reference), (value_model, read_values))
     groups = microbatches(episodes.lengths, token_budget)
     parts = [episodes.select(rows) for rows in groups]
-
-    def gather(read: Callable[[EpisodeBatch], Tensor]) -> Tensor:
-        return _join([read(part) for part in parts], groups, episodes.input_ids.shape)
-
-    scores = [policy(part.input_ids, part.response_mask, temperature) for part in parts]
-    shape = episodes.input_ids.shape
+    readers = [partial(_read, partial(read, model), parts) for model, read in networks if model is not None]
+    found = {
+        name: _join(columns, groups, episodes.input_ids.shape)
+        for reading in side_by_side(readers, workers)
+        for name, columns in reading.items()
+    }
     return Readings(
-        old_logprobs=_join([score.logprobs for score in scores], groups, shape),
-        entropy=_join([score.entropy for score in scores], groups, shape),
-        ref_logprobs=None
-        if reference is None
-        else gather(lambda part: reference(part.input_ids, part.response_mask, temperature, False).logprobs),
-        old_values=_join([score.values for score in scores], groups, shape)
-        if value_model is None
-        else gather(lambda part: value_model(part.input_ids, part.response_mask)),
+        old_logprobs=found.get("old_logprobs", episodes.rollout_logprobs),
+        entropy=found.get("entropy"),
+        ref_logprobs=found.get("ref_logprobs"),
+        old_values=found["old_values"],
     )
+
+
+@torch.no_grad()
+def _read(read: Callable[[EpisodeBatch], dict[str, Tensor]], parts: Sequence[EpisodeBatch]) -> dict[str, list[Tensor]]:
+    """Return what is read of each micro-batch, by name."""
+    readings = [read(part) for part in parts]
+    return {name: [reading[name] for reading in readings] for name in readings[0]}
 
 
 def _join(parts: list[Tensor], groups: list[list[int]], shape: torch.Size) -> Tensor:

@@ -11,9 +11,10 @@ import torch
 from stepsearch.config import Config
 from stepsearch.errors import TrainingError
 from stepsearch.models.step_search_model import StepSearchModel, model_record
+from stepsearch.models.trunk import usable_workers
 from stepsearch.rewards.placement import token_level_scores
 from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCalculator
-from stepsearch.rollout import RolloutRunner, episode_seed
+from stepsearch.rollout import EpisodeRunner, episode_seed
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training import checkpoints
 from stepsearch.training.advantages import masked_gae, whiten
@@ -33,7 +34,7 @@ from stepsearch.training.metrics import (
 from stepsearch.training.networks import prepare_networks, prepare_reference, start_accelerator
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
-from stepsearch.training.reading import Readings, read_batch
+from stepsearch.training.reading import Readings, read_batch, reads_policy
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress, restore_run, run_state
 from stepsearch.training.schedules import question_indices, total_steps
@@ -76,7 +77,7 @@ class StePPOTrainer:
     def __init__(
         self,
         policy: StepSearchModel,
-        runner: RolloutRunner,
+        runner: EpisodeRunner,
         search: GuardedSearch,
         reward_calculator: StepSearchRewardCalculator,
         questions: Sequence[Question],
@@ -95,6 +96,7 @@ class StePPOTrainer:
         self._policy, self._runner, self._search = policy, runner, search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
+        self._workers = usable_workers(settings.workers, policy.causal_lm.device)
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
         self._schedule_steps = self._total_steps
         self._step = 0
@@ -111,6 +113,8 @@ class StePPOTrainer:
             settings,
             temperature=config.rollout.temperature,
             seed=config.seed,
+            workers=self._workers,
+            policy_is_read=reads_policy(settings),
         )
         self._seconds: dict[str, float] = {}
 
@@ -164,8 +168,9 @@ class StePPOTrainer:
         with self._timed("reward"):
             rewards = self._reward_calculator.score_batch(trajectories)
             episodes = self._place(trajectories, rewards)
-        with self._timed("advantages"):
+        with self._timed("reading"):
             readings = self._read(episodes)
+        with self._timed("advantages"):
             batch = self._advantages(episodes, readings)
         with self._timed("update"):
             diagnostics = self._update(batch)
@@ -192,11 +197,12 @@ class StePPOTrainer:
         """Return what policy, reference and critic say before the update."""
         return read_batch(
             episodes,
-            self._networks.policy,
+            self._networks.policy if reads_policy(self._config.training) else None,
             self._reference,
             self._networks.value_model,
             temperature=self._config.rollout.temperature,
             token_budget=self._config.training.microbatch_tokens,
+            workers=self._workers,
         )
 
     def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -15,6 +16,7 @@ from stepsearch.config import WarmStartPhase, WarmStartSettings
 from stepsearch.errors import TrainingError
 from stepsearch.models.trunk import hidden_before
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, ReadingDrills
+from stepsearch.side_by_side import side_by_side
 from stepsearch.training.demonstration_batches import (
     DemonstrationBatch,
     DemonstrationEncoder,
@@ -59,6 +61,7 @@ def warm_start(
     *,
     seed: int,
     exchangeable: Sequence[Sequence[int]] = (),
+    workers: int = 1,
     on_update: Callable[[WarmStartUpdate], None] | None = None,
 ) -> WarmStartUpdate | None:
     """Train `causal_lm` in place through the phases of `settings`; return the last update, None without phases.
@@ -73,6 +76,7 @@ def warm_start(
         settings: rates and phases.
         seed: decides everything that is random here.
         exchangeable: groups of token ids that are permuted in every sequence, so that names can't be learnt by heart.
+        workers: threads that share each batch.
         on_update: called after every update.
 
     Raises:
@@ -89,7 +93,8 @@ def warm_start(
         for number, batch in enumerate(curriculum(questions, writer, encoder, settings.phases, seed), 1):
             set_rates(optimisers, number, updates, settings.warmup_updates)
             input_ids = permute_tokens(batch.input_ids, groups, generator).to(causal_lm.device)
-            loss, accuracy = imitate(causal_lm, input_ids, batch.written.to(causal_lm.device), optimisers)
+            written = batch.written.to(causal_lm.device)
+            loss, accuracy = imitate(causal_lm, input_ids, written, optimisers, workers)
             tokens += batch.tokens
             latest = WarmStartUpdate(number, updates, loss, accuracy, tokens, time.perf_counter() - started)
             if on_update is not None:
@@ -114,34 +119,54 @@ def curriculum(
 
 
 def imitate(
-    causal_lm: PreTrainedModel, input_ids: Tensor, written: Tensor, optimisers: Sequence[torch.optim.Optimizer]
+    causal_lm: PreTrainedModel,
+    input_ids: Tensor,
+    written: Tensor,
+    optimisers: Sequence[torch.optim.Optimizer],
+    workers: int = 1,
 ) -> tuple[float, float]:
     """Take one step towards writing the marked tokens of `input_ids` [B, T]; return loss and accuracy before it.
 
-    Only positions that predict a marked token pass the head.
+    Each of the workers takes a share of the rows; their gradients are added in a fixed order.
 
     Raises:
         TrainingError: the loss is not finite; the weights are as they were.
     """
-    loss, accuracy = imitation_loss(causal_lm, input_ids, written)
-    if not math.isfinite(loss.item()):
+    shares = [(input_ids[i::workers], written[i::workers]) for i in range(min(workers, len(input_ids)))]
+    parameters = [parameter for parameter in causal_lm.parameters() if parameter.requires_grad]
+    parts = side_by_side([partial(_imitation_gradients, causal_lm, parameters, *share) for share in shares], workers)
+    losses, right, gradients = zip(*parts, strict=True)
+    count = int(written[:, 1:].sum())
+    loss = sum(losses) / count
+    if not math.isfinite(loss):
         raise TrainingError("the warm start's loss is not finite: lower warm_start.learning_rate")
-    causal_lm.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(causal_lm.parameters(), _MAX_GRAD_NORM)
+    for parameter, *addends in zip(parameters, *gradients, strict=True):
+        parameter.grad = torch.stack(addends).sum(dim=0).div_(count)
+    nn.utils.clip_grad_norm_(parameters, _MAX_GRAD_NORM)
     for optimiser in optimisers:
         optimiser.step()
-    return loss.item(), accuracy
+    return loss, sum(right) / count
+
+
+def _imitation_gradients(
+    causal_lm: PreTrainedModel, parameters: Sequence[nn.Parameter], input_ids: Tensor, written: Tensor
+) -> tuple[float, float, tuple[Tensor, ...]]:
+    """Return summed loss, right tokens, and the gradients of the loss."""
+    loss, right = imitation_loss(causal_lm, input_ids, written)
+    return loss.item(), right, torch.autograd.grad(loss, parameters)
 
 
 def imitation_loss(causal_lm: PreTrainedModel, input_ids: Tensor, written: Tensor) -> tuple[Tensor, float]:
-    """Return the mean cross-entropy over the marked tokens of `input_ids` [B, T], and the share predicted right."""
+    """Return the summed cross-entropy of the marked tokens of `input_ids` [B, T], and how many were predicted right.
+
+    Only positions that predict a marked token pass the head.
+    """
     chosen = written[:, 1:]
     hidden = hidden_before(causal_lm.base_model, input_ids)[chosen]
     logits = _head(causal_lm)(hidden)
     targets = input_ids[:, 1:][chosen]
-    accuracy = (logits.detach().argmax(dim=-1) == targets).float().mean().item()
-    return nn.functional.cross_entropy(logits, targets), accuracy
+    right = (logits.detach().argmax(dim=-1) == targets).sum().item()
+    return nn.functional.cross_entropy(logits, targets, reduction="sum"), right
 
 
 def _head(causal_lm: PreTrainedModel) -> nn.Module:

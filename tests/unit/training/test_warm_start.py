@@ -146,10 +146,24 @@ def test_the_loss_counts_written_tokens_alone_and_no_padding() -> None:
     causal_lm, _ = build_tiny_policy(0)
     ids = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 0, 0]])
     written = torch.tensor([[0, 0, 1, 0, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
-    loss, _ = imitation_loss(causal_lm, ids, written)
+    loss, right = imitation_loss(causal_lm, ids, written)
     logprobs = causal_lm(ids).logits.log_softmax(-1)
-    expected = -(logprobs[0, 1, 7] + logprobs[0, 3, 9] + logprobs[1, 1, 7]) / 3
+    expected = -(logprobs[0, 1, 7] + logprobs[0, 3, 9] + logprobs[1, 1, 7])
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    best = logprobs.argmax(-1)
+    assert right == int(best[0, 1] == 7) + int(best[0, 3] == 9) + int(best[1, 1] == 7)
+
+
+def test_workers_share_a_batch_and_take_the_same_step() -> None:
+    ids = torch.randint(5, 800, (5, 12), generator=torch.Generator().manual_seed(0))
+    written = torch.rand(5, 12, generator=torch.Generator().manual_seed(1)) < 0.5
+    weights = []
+    for workers in (1, 2, 9):
+        causal_lm, _ = build_tiny_policy(0)
+        imitate(causal_lm, ids, written, [torch.optim.SGD(causal_lm.parameters(), lr=1.0)], workers)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in causal_lm.parameters()]))
+    for shared in weights[1:]:
+        torch.testing.assert_close(shared, weights[0], rtol=0, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights() -> None:
