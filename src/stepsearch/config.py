@@ -202,7 +202,8 @@ class WorldSettings(Section):
 
     train_questions: int = Field(default=3000, ge=1, description="Questions about train entities.")
     dev_questions: int = Field(default=300, ge=1, description="Questions about entities no training question names.")
-    scale: float = Field(default=1.0, gt=0, description="Size of the world: 1 has about 3,000 passages.")
+    test_questions: int = Field(default=300, ge=1, description="Questions about entities no other question names.")
+    scale: float = Field(default=1.0, gt=0, description="Size of the world: 1 has about 4,000 passages.")
     hops: tuple[int, ...] = Field(default=(2, 3, 4), description="Hop counts, in equal shares.")
 
 

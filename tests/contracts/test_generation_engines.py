@@ -1,5 +1,7 @@
 """What every generation engine promises, asked of each."""
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +86,18 @@ def make_engine(request, random_policy):
             return causal_lm, InProcessEngine(causal_lm, tokenizer, slots=slots, **options)
         with pytest.warns(UserWarning, match="BloomForCausalLM cannot be read packed"):
             return causal_lm, InProcessEngine(causal_lm, tokenizer, slots=slots, **options)
+
+    return make
+
+
+@pytest.fixture
+def make_second_engine(make_engine):
+    """Builds a model with two engines over it."""
+
+    def make(tokenizer, **options):
+        causal_lm, engine = make_engine(tokenizer, **options)
+        with warnings.catch_warnings(action="ignore"):  # The first engine's has been expected.
+            return causal_lm, engine, InProcessEngine(causal_lm, tokenizer, **options)
 
     return make
 
@@ -292,3 +306,19 @@ def test_what_an_engine_did_before_changes_no_bit(make_engine, spelled_tokenizer
     first, second = play(fresh, *work), play(used, *work)
 
     assert [episode.segments for episode in first.values()] == [episode.segments for episode in second.values()]
+
+
+def test_two_engines_over_one_model_in_two_threads_give_what_each_gives_alone(make_second_engine, spelled_tokenizer):
+    causal_lm, engine, second = make_second_engine(spelled_tokenizer, slots=5)
+    causal_lm.train()
+    implementation = causal_lm.config._attn_implementation
+    works = [workload(len(spelled_tokenizer), 12, seed=seed) for seed in (1, 2)]
+    alone = [play(engine, *work) for work in works]
+
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(play, [engine, second], *zip(*works, strict=True)))
+
+    for one, other in zip(alone, together, strict=True):
+        assert [episode.segments for episode in one.values()] == [episode.segments for episode in other.values()]
+    assert causal_lm.training
+    assert causal_lm.config._attn_implementation == implementation

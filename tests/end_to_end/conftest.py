@@ -45,7 +45,8 @@ def benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `raw` with a small generated world, and `data` with what prepare-data makes of it."""
     folder = tmp_path_factory.mktemp("world")
-    write_world(folder / "raw", WorldSettings(train_questions=40, dev_questions=12, scale=0.05), seed=0)
+    settings = WorldSettings(train_questions=40, dev_questions=12, test_questions=12, scale=0.05)
+    write_world(folder / "raw", settings, seed=0)
     prepare(folder / "raw", folder / "data", build_knowledge_base=True, report=lambda line: None)
     return folder
 

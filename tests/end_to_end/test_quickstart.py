@@ -11,7 +11,8 @@ from stepsearch.training.steppo_trainer import StePPOTrainer
 
 SMALL = (
     "world.train_questions=40",
-    "world.dev_questions=10",
+    "world.dev_questions=5",
+    "world.test_questions=6",
     "world.scale=0.05",
     "warm_start.phases=[{kind: reading, updates: 2, tokens: 512}]",
     "training.max_steps=2",
@@ -33,18 +34,25 @@ def quickstart(folder: Path, *more: str) -> int:
 def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quickstart(tmp_path) == 0
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    records = (tmp_path / "raw" / "musique_ans_v1.0_test.jsonl").read_text(encoding="utf-8").splitlines()
+    test_ids = [json.loads(record)["id"] for record in records]
     assert summary["seed"] == 3
     assert summary["seconds"] > 0
+    assert summary["cpu_seconds"] > 0
     assert summary["peak_memory_mb"] > 100
-    for when in ("before", "after"):
+    for when in ("before", "after", "before_sampled", "after_sampled"):
         assert {"em", "f1", "em_by_hops", "golden_recall", "searches_per_question"} <= summary[when].keys()
-        # Of ten dev questions four choose the best model.
         assert summary[when]["count"] == 6
+        lines = (tmp_path / "results" / f"predictions_{when}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["id"] for line in lines] == test_ids
+        # Ids name the hop count: no model ever sees one.
+        assert not any(json.loads(line)["id"] in json.loads(line)["trajectory"]["response_text"] for line in lines)
     assert len(summary["stages"]) == 6
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
     output = capsys.readouterr().out
     assert "[6/6] evaluate after" in output
-    assert re.search(r"seconds of training +│? *\d+ +│? *\d+", output)
+    for label in ("EM sampled at T = 1", "seconds of training", "CPU-seconds of training"):
+        assert re.search(rf"│ {label} +│? *[\d.]+ +│? *[\d.]+", output)
     assert "stepsearch inference --model-path" in output
 
 

@@ -36,7 +36,7 @@ def say(console: Console, text: str, style: str = "") -> None:
 
 
 class StageProgress:
-    """One bar over several stages of unequal length; `seconds` has what each finished stage took.
+    """One bar over several stages of unequal length.
 
     Args:
         console: where to show; plain lines are printed unless it is a terminal.
@@ -44,7 +44,6 @@ class StageProgress:
     """
 
     def __init__(self, console: Console, shares: Mapping[str, float]) -> None:
-        self.seconds: dict[str, float] = {}
         self._console = console
         self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
         self._done = 0.0
@@ -87,7 +86,6 @@ class StageProgress:
                 self._print(f"{line}, {note}" if note else line)
 
         yield advance
-        self.seconds[name] = time.perf_counter() - started
         self._done += self._shares[name]
         self._show(label, 0.0)
 

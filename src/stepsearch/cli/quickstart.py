@@ -4,45 +4,52 @@ import argparse
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from stepsearch.cli.assembly import Player, build_policy, find_corpus, guard, use_threads
+from stepsearch.cli.assembly import find_corpus, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
+from stepsearch.cli.experiment import (
+    AFTER,
+    BEFORE,
+    DATA,
+    TRAINING,
+    WARM_START,
+    WORLD,
+    EpisodeFigures,
+    Episodes,
+    PredictionFiles,
+    QuestionFiles,
+    Stages,
+    evaluate_model,
+    make_world,
+    prepare_data,
+    start_warm,
+    train_run,
+)
 from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.cli.stage_ledger import StageLedger
-from stepsearch.cli.train import refuse_impossible, train_policy
+from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
-from stepsearch.data.synthetic import write_world
 from stepsearch.errors import DataError
-from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
-from stepsearch.evaluation.metrics import EvaluationMetrics, measure, score_episode
+from stepsearch.evaluation.metrics import score_episode
 from stepsearch.evaluation.report import figures_table, write_json
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.preparation.pipeline import prepare
-from stepsearch.search import build_search_engine
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.run_folder import RunFolder
-from stepsearch.types import Question, Trajectory
+from stepsearch.types import Trajectory
 
-WORLD, DATA, WARM_START, BEFORE, TRAINING, AFTER = (
-    "generate the world",
-    "prepare the data",
-    "warm start",
-    "evaluate before",
-    "StePPO",
-    "evaluate after",
-)
 # Rough shares of the time, for the bar.
-SHARES = {WORLD: 1, DATA: 1, WARM_START: 40, BEFORE: 3, TRAINING: 52, AFTER: 3}
+SHARES = {WORLD: 1, DATA: 1, WARM_START: 35, BEFORE: 8, TRAINING: 46, AFTER: 8}
+COLUMNS = {"before": "warm start", "after": "StePPO"}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,12 +72,14 @@ def run(args: argparse.Namespace) -> None:
         forget_run(folder)
     ledger = StageLedger(ledger_file, as_mapping(config), args.resume)
     engine_asked = "search.engine_type" in asked_keys(config_file, args.overrides)
-    before, after = Quickstart(config, folder, ledger, StageProgress(console, SHARES), engine_asked).run()
-    metrics = {"warm start": measure(before), "StePPO": measure(after)}
-    summary = summarise(config, ledger.seconds, metrics["warm start"], metrics["StePPO"])
+    progress = StageProgress(console, SHARES)
+    with progress.running():
+        before, after = Quickstart(config, folder, engine_asked).run(Stages(ledger, progress))
+    figures = {"before": before.measure(), "after": after.measure()}
+    summary = summarise(config, ledger, figures)
     write_json(folder.root / "summary.json", summary)
-    console.print(results_table(config.seed, metrics, ledger.seconds))
-    show_one_answer(after, ModelTokenizer(load_hf_tokenizer(str(folder.best_model))), console)
+    console.print(results_table(config.seed, ledger, figures))
+    show_one_answer(after.greedy, ModelTokenizer(load_hf_tokenizer(str(folder.best_model))), console)
     say(console, closing_words(summary, folder))
 
 
@@ -97,111 +106,68 @@ class Quickstart:
     Args:
         config: all settings.
         folder: the run.
-        ledger: knows which stages are finished.
-        progress: shows the running one.
         engine_asked: whether the user named the search engine.
     """
 
-    def __init__(
-        self, config: Config, folder: RunFolder, ledger: StageLedger, progress: StageProgress, engine_asked: bool
-    ) -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._progress = progress
-        self._raw = folder.root / "raw"
-        self._data = folder.root / "data"
-        self._warm_start = folder.checkpoints / "warm_start"
-        self._before = folder.results / "predictions_before.jsonl"
-        self._after = folder.results / "predictions_after.jsonl"
+    def __init__(self, config: Config, folder: RunFolder, engine_asked: bool) -> None:
         self._config = config
+        self._folder = folder
         self._engine_asked = engine_asked
+        self._raw, data = folder.root / "raw", folder.root / "data"
+        self._data = data
+        self._files = QuestionFiles.beside(data)
+        self._warm_start = folder.checkpoints / "warm_start"
+        self._before = PredictionFiles.of(folder.results, "before")
+        self._after = PredictionFiles.of(folder.results, "after")
 
-    def run(self) -> tuple[list[Trajectory], list[Trajectory]]:
+    def run(self, stages: Stages) -> tuple[Episodes, Episodes]:
         """Run what is left to do; return the evaluation's episodes before and after training."""
-        config = self._config
-        with self._progress.running():
-            self._stage(WORLD, lambda advance, resume: write_world(self._raw, config.world, config.seed))
-            self._stage(DATA, lambda advance, resume: self._prepare())
-            self._stage(WARM_START, lambda advance, resume: self._start_warm(advance))
-            self._stage(BEFORE, lambda advance, resume: self._evaluate(self._warm_start, self._before, advance))
-            self._stage(TRAINING, self._train)
-            self._stage(AFTER, lambda advance, resume: self._evaluate(self._folder.best_model, self._after, advance))
-        return read_predictions(self._before), read_predictions(self._after)
-
-    def _stage(self, name: str, work: Callable[[Advance, bool], Any]) -> None:
-        if name in self._ledger.seconds:
-            self._progress.skip(name)
-            return
-        resume = self._ledger.start(name)
-        with self._progress.stage(name) as advance:
-            work(advance, resume)
-        self._ledger.finish(name, self._progress.seconds[name])
-
-    def _prepare(self) -> None:
-        prepare(self._raw, self._data, build_knowledge_base=True, report=lambda line: None)
+        stages.run(WORLD, lambda advance, begun: make_world(self._raw, self._config))
+        stages.run(DATA, lambda advance, begun: prepare_data(self._raw, self._data))
+        stages.run(WARM_START, lambda advance, begun: self._start_warm(advance))
+        stages.run(BEFORE, lambda advance, begun: self._evaluate(self._warm_start, self._before, advance))
+        stages.run(TRAINING, lambda advance, begun: self._train(begun, advance))
+        stages.run(AFTER, lambda advance, begun: self._evaluate(self._folder.best_model, self._after, advance))
+        return self._before.read(), self._after.read()
 
     def _start_warm(self, advance: Advance) -> None:
-        engine = build_search_engine(self._searching_config().search)
-        build_policy(self._config, self._questions("train"), engine, advance).save(self._warm_start, {})
+        start_warm(self._searching_config(), read_questions(self._files.train), self._warm_start, advance)
 
-    def _train(self, advance: Advance, resume: bool) -> None:
-        config = self._searching_config()
-        train_policy(
-            config,
-            StepSearchModel.load(self._warm_start),
-            self._questions("train"),
-            self._folder,
-            search=guard(build_search_engine(config.search), config.search),
-            reward_calculator=None,
-            eval_questions=self._questions("dev"),
-            resume=resume,
-            advance=advance,
-        )
+    def _train(self, begun: bool, advance: Advance) -> None:
+        policy = StepSearchModel.load(self._warm_start)
+        train_run(self._searching_config(), self._files, policy, self._folder, begun, advance)
 
-    def _evaluate(self, model: Path, predictions: Path, advance: Advance) -> None:
-        """Play the dev questions that don't choose the best model; all of them where those are all there are."""
-        questions = self._questions("dev")
-        questions = questions[self._config.evaluation.dev_questions :] or questions
-        config = self._searching_config()
-        player = Player(StepSearchModel.load(model), guard(build_search_engine(config.search), config.search), config)
-        seeds = question_seeds(config.seed, len(questions))
-        trajectories = run_questions(
-            player.runner(config.evaluation.temperature),
-            questions,
-            seeds,
-            config.evaluation.batch_size,
-            lambda count: advance(count / len(questions)),
-        )
-        write_predictions(predictions, trajectories)
-
-    def _questions(self, split: str) -> list[Question]:
-        return read_questions(self._data / f"{split}_processed.json")
+    def _evaluate(self, model: Path, files: PredictionFiles, advance: Advance) -> None:
+        policy = StepSearchModel.load(model)
+        evaluate_model(self._searching_config(), policy, read_questions(self._files.test), files, advance)
 
     def _searching_config(self) -> Config:
-        settings, _ = find_corpus(self._config.search, self._data / "train_processed.json", self._engine_asked)
+        settings, _ = find_corpus(self._config.search, self._files.train, self._engine_asked)
         return self._config.model_copy(update={"search": settings})
 
 
-def summarise(
-    config: Config, stages: dict[str, float], before: EvaluationMetrics, after: EvaluationMetrics
-) -> dict[str, Any]:
+def summarise(config: Config, ledger: StageLedger, figures: Mapping[str, EpisodeFigures]) -> dict[str, Any]:
     """Return what `summary.json` holds."""
     return {
         "seed": config.seed,
-        "seconds": sum(stages.values()),
+        "seconds": sum(ledger.seconds.values()),
+        "cpu_seconds": sum(ledger.cpu_seconds.values()),
         "peak_memory_mb": peak_memory_mb(),
-        "before": before.to_json(),
-        "after": after.to_json(),
-        "stages": stages,
+        **{when: measured.greedy.to_json() for when, measured in figures.items()},
+        **{f"{when}_sampled": measured.sampled.to_json() for when, measured in figures.items()},
+        "stages": ledger.seconds,
         "config": as_mapping(config),
         "versions": package_versions(),
     }
 
 
-def results_table(seed: int, metrics: Mapping[str, EvaluationMetrics], stages: Mapping[str, float]) -> Table:
-    """Return the figures before and after StePPO, with the seconds that each stage of training took."""
-    table = figures_table(f"Questions about entities that training never saw (seed {seed})", metrics)
-    table.add_row("seconds of training", f"{stages[WARM_START]:.0f}", f"{stages[TRAINING]:.0f}")
+def results_table(seed: int, ledger: StageLedger, figures: Mapping[str, EpisodeFigures]) -> Table:
+    """Return the figures before and after StePPO, with what each stage of training took."""
+    columns = {COLUMNS[when]: measured.greedy for when, measured in figures.items()}
+    table = figures_table(f"Questions about entities that training never saw (seed {seed})", columns)
+    table.add_row("EM sampled at T = 1", *(f"{measured.sampled.em:.3f}" for measured in figures.values()))
+    for label, taken in (("seconds of training", ledger.seconds), ("CPU-seconds of training", ledger.cpu_seconds)):
+        table.add_row(label, f"{taken[WARM_START]:.0f}", f"{taken[TRAINING]:.0f}")
     return table
 
 
@@ -223,8 +189,9 @@ def show_one_answer(trajectories: list[Trajectory], tokenizer: ModelTokenizer, c
 def closing_words(summary: dict[str, Any], folder: RunFolder) -> str:
     """Return how long it took, where everything is, and what to run next."""
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
+    taken = f"{summary['seconds']:.0f} s ({stages}), {summary['cpu_seconds']:.0f} CPU-s"
     return (
-        f"{summary['seconds']:.0f} s ({stages}), {summary['peak_memory_mb']:.0f} MB; written to {folder.root}\n"
+        f"{taken}, {summary['peak_memory_mb']:.0f} MB; written to {folder.root}\n"
         f"ask it:       stepsearch inference --model-path {folder.best_model} --mode interactive\n"
         f"see curves:   tensorboard --logdir {folder.logs / 'tensorboard'}\n"
         "your data:    stepsearch prepare-data --raw-musique-dir DIR --output-dir data --build-knowledge-base"

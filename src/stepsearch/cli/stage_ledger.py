@@ -1,7 +1,9 @@
 """Which stages of a run are finished, on disk, so that an interrupted run goes on where it was."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ from stepsearch.evaluation.report import write_json
 
 
 class StageLedger:
-    """The finished stages of a run and the seconds each took, in one small file.
+    """The finished stages of a run and what each took, in one small file.
+
+    `seconds` is wall time, `cpu_seconds` this process's processor time, both by stage; a stage that was interrupted
+    keeps what it had taken until then, unless it was killed outright.
 
     Args:
         path: the file.
@@ -26,34 +31,66 @@ class StageLedger:
         self._path = path
         self._config = dict(config)
         self.seconds: dict[str, float] = {}
-        self.started: set[str] = set()
+        self.cpu_seconds: dict[str, float] = {}
+        self._started: set[str] = set()
+        self._finished: set[str] = set()
         if resume and path.is_file():
             self._read()
         self._write()
 
-    def start(self, stage: str) -> bool:
-        """Note that a stage begins; return whether an interrupted run had begun it."""
-        begun = stage in self.started
-        self.started.add(stage)
-        self._write()
-        return begun
+    def is_finished(self, stage: str) -> bool:
+        """Return whether a stage need not run again."""
+        return stage in self._finished
 
-    def finish(self, stage: str, seconds: float) -> None:
-        """Note that a stage is finished."""
-        self.seconds[stage] = seconds
+    @contextmanager
+    def stage(self, name: str) -> Generator[bool]:
+        """Time a stage, which is finished when the block ends well; yields whether an interrupted run had begun it."""
+        begun = name in self._started
+        self._started.add(name)
         self._write()
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield begun
+            self._finished.add(name)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
+            self._write()
 
     def _read(self) -> None:
         try:
             record = json.loads(self._path.read_text(encoding="utf-8"))
-            config, seconds, started = record["config"], dict(record["seconds"]), set(record["started"])
+            config = dict(record["config"])
+            seconds, cpu_seconds = dict(record["seconds"]), dict(record["cpu_seconds"])
+            started, finished = set(record["started"]), set(record["finished"])
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{self._path} cannot be read: start anew without --resume") from None
-        if config != self._config:
+        difference = first_difference(config, self._config)
+        if difference is not None:
             raise ConfigError(
-                f"{self._path} belongs to a run with other settings: give the same ones, or start anew without --resume"
+                f"{self._path} belongs to a run with other settings ({difference}): give the same ones, or start anew "
+                "without --resume"
             )
-        self.seconds, self.started = seconds, started
+        self.seconds, self.cpu_seconds, self._started, self._finished = seconds, cpu_seconds, started, finished
 
     def _write(self) -> None:
-        write_json(self._path, {"config": self._config, "seconds": self.seconds, "started": sorted(self.started)})
+        record = {
+            "config": self._config,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "started": sorted(self._started),
+            "finished": sorted(self._finished),
+        }
+        write_json(self._path, record)
+
+
+def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return the first setting that differs as `section.key=value, not value`; None where all are equal."""
+    for key in sorted(saved.keys() | now.keys()):
+        ours, theirs = saved.get(key), now.get(key)
+        if ours == theirs:
+            continue
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            return f"{key}.{first_difference(ours, theirs)}"
+        return f"{key}={ours}, not {theirs}"
+    return None

@@ -5,7 +5,7 @@ Files are JSON lines or one JSON list, whichever the content is; JSON lines are 
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -118,7 +118,7 @@ def as_record(value: Any, where: str) -> Record:
     return Record(value, where)
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: Path) -> Generator[Record]:
     """Yield every record of a file of JSON lines or of one JSON list.
 
     Raises:

@@ -1,8 +1,8 @@
 """A generated multi-hop world in MuSiQue's own file format: made-up films, books, people, companies, cities, countries.
 
 Every entity has one passage that states its facts, and a question walks two to four of them. Names are made of
-syllables, and no entity of the dev world occurs in the train world: only searching and copying from what was found can
-answer a dev question.
+syllables, and no entity of the train, the dev or the test world occurs in another: only searching and copying from what
+was found can answer a dev or a test question.
 """
 
 import json
@@ -18,6 +18,7 @@ from stepsearch.errors import ConfigError
 
 TRAIN_FILE = "musique_ans_v1.0_train.jsonl"
 DEV_FILE = "musique_ans_v1.0_dev.jsonl"
+TEST_FILE = "musique_ans_v1.0_test.jsonl"
 
 SYLLABLES = tuple(first + vowel + last for first in "bdfgklmnrstv" for vowel in "aeiou" for last in "lnrm")
 # fmt: off
@@ -90,14 +91,14 @@ QUESTIONS = {
 }
 
 _SIZES = {"film": 300, "book": 300, "person": 900, "company": 300, "city": 300, "country": 80}
-_DEV_SHARE = 0.4
+_HELD_OUT_SHARE = 0.4
 _PARAGRAPHS = 20
 _CHAIN_TRIES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One fact: the `relation` of `subject` is `value`. `id` numbers the facts of both worlds."""
+    """One fact: the `relation` of `subject` is `value`. `id` numbers the facts of all worlds."""
 
     id: int
     subject: str
@@ -116,7 +117,7 @@ class World:
 
 
 def write_world(folder: Path, settings: WorldSettings, seed: int) -> None:
-    """Write MuSiQue's train and dev files of a world: two worlds in truth, which share no entity.
+    """Write MuSiQue's train, dev and test files of a world: three worlds in truth, which share no entity.
 
     Every passage stands among the paragraphs of some question, where there are enough questions to hold them all
     (one for 16 passages). The same settings and seed give the same bytes.
@@ -124,27 +125,39 @@ def write_world(folder: Path, settings: WorldSettings, seed: int) -> None:
     Raises:
         ConfigError: `world.scale` is too large for the names there are, or too small for so many different questions.
     """
-    train, dev = build_worlds(settings.scale, seed)
+    worlds = build_worlds(settings.scale, seed)
+    counts = (settings.train_questions, settings.dev_questions, settings.test_questions)
     folder.mkdir(parents=True, exist_ok=True)
-    for world, count, name in ((train, settings.train_questions, TRAIN_FILE), (dev, settings.dev_questions, DEV_FILE)):
+    for world, count, name in zip(worlds, counts, (TRAIN_FILE, DEV_FILE, TEST_FILE), strict=True):
         rng = random.Random(f"{seed} {name}")
         _write_lines(folder / name, (json.dumps(item) for item in generate_items(world, settings.hops, count, rng)))
 
 
-def build_worlds(scale: float, seed: int) -> tuple[World, World]:
-    """Return the train world and the dev world.
+def build_worlds(scale: float, seed: int) -> tuple[World, World, World]:
+    """Return the train world, the dev world and the test world.
 
     Raises:
         ConfigError: there are not enough names for worlds of this scale.
     """
     rng = random.Random(f"{seed} worlds")
-    sizes = [_sizes(scale), _sizes(scale * _DEV_SHARE)]
-    total, names = sum(sum(size.values()) for size in sizes), len(SYLLABLES) ** 2
+    train_sizes, held_out_sizes = _sizes(scale), _sizes(scale * _HELD_OUT_SHARE)
+    train_count, held_out_count = sum(train_sizes.values()), sum(held_out_sizes.values())
+    total, names = train_count + 2 * held_out_count, len(SYLLABLES) ** 2
     if total > names:
         raise ConfigError(f"world.scale {scale:g} needs {total} names and there are {names}: lower it")
-    bases = iter([_base_name(number) for number in rng.sample(range(names), total)])
-    train = _build_world(sizes[0], bases, 0, rng)
-    return train, _build_world(sizes[1], bases, sum(len(facts) for facts in train.facts.values()), rng)
+    numbers = rng.sample(range(names), train_count + held_out_count)
+    bases = map(_base_name, numbers)
+    train = _build_world(train_sizes, bases, 0, rng)
+    dev = _build_world(held_out_sizes, bases, _count_facts(train), rng)
+    # Drawn from a stream of its own: a seed's train and dev worlds do not depend on there being a test world.
+    test_rng = random.Random(f"{seed} test world")
+    test_numbers = test_rng.sample(sorted(set(range(names)).difference(numbers)), held_out_count)
+    first_id = _count_facts(train) + _count_facts(dev)
+    return train, dev, _build_world(held_out_sizes, map(_base_name, test_numbers), first_id, test_rng)
+
+
+def _count_facts(world: World) -> int:
+    return sum(len(facts) for facts in world.facts.values())
 
 
 def generate_items(world: World, hops: Sequence[int], count: int, rng: random.Random) -> Iterator[dict[str, Any]]:

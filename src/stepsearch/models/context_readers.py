@@ -76,7 +76,7 @@ class PackedReader:
         """Return logits [n, V]: of the decoding slots in order, then of the chunks that are to be sampled."""
         self._make_room(reading)
         step = _plan(reading, self._pools)
-        with attending(step.pools, self._configs, self._max_length):
+        with attending(self._causal_lm, step.pools, self._configs, self._max_length):
             output = self._causal_lm(
                 input_ids=step.input_ids, position_ids=step.position_ids, use_cache=False, logits_to_keep=step.keep
             )

@@ -7,7 +7,7 @@ reads only what is new. One forward pass per step covers every decoding row and 
 import heapq
 import warnings
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from stepsearch.models.context_readers import (
 )
 from stepsearch.models.reader_check import is_right, plain_logits
 from stepsearch.models.sampling import sample
+from stepsearch.models.shared_change import SharedChange
 from stepsearch.models.slot_table import SlotTable
 from stepsearch.models.stop_automaton import StopAutomaton
 from stepsearch.models.tokenization import ModelTokenizer
@@ -36,6 +37,7 @@ from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
 _NO_SLOT = -1
 _UNBOUNDED = 1 << 20
+_evaluating = SharedChange()
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +66,8 @@ class _Request:
 class InProcessEngine:
     """Implements `rollout.GenerationEngine` over a transformers causal LM, on whatever device it is.
 
-    The module is used as it is: evaluation mode and the packed attention hold only within `step`.
+    The module is used as it is: evaluation mode and the packed attention hold only within `step`. Several engines over
+    one module may step at the same time, a thread each, once all are built; nothing else may run it meanwhile.
 
     Args:
         causal_lm: the model; its weights may change between segments of different requests.
@@ -232,16 +235,21 @@ class InProcessEngine:
 
     @contextmanager
     def _generating(self) -> Generator[None]:
-        """Evaluation mode without gradients, for every module as it was before afterwards."""
+        """Evaluation mode without gradients; afterwards every module is in the mode it was in before."""
+        with _evaluating.holds(self._causal_lm, self._evaluate), torch.no_grad():
+            yield
+
+    def _evaluate(self) -> Callable[[], None]:
+        """Put every module into evaluation mode; return what puts those back that were not."""
         training = [module for module in self._modules if module.training]
-        for module in training:
-            module.training = False
-        try:
-            with torch.no_grad():
-                yield
-        finally:
+
+        def restore() -> None:
             for module in training:
                 module.training = True
+
+        for module in training:
+            module.training = False
+        return restore
 
 
 def _longest_request(causal_lm: nn.Module, max_length: int | None) -> int:

@@ -5,15 +5,18 @@ within `attending`. Query heads that share a key-value head are folded into the 
 """
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from stepsearch.models.shared_change import SharedChange
 
 PACKED = "stepsearch_packed"
 
@@ -77,27 +80,40 @@ class PoolPlan:
 
 
 _current = threading.local()
+_switched = SharedChange()
 
 
 @contextmanager
-def attending(plan: list[PoolPlan], configs: list[Any], longest: int) -> Generator[None]:
-    """Let models of these configs attend by the plan, and as they did before afterwards.
+def attending(model: nn.Module, plan: list[PoolPlan], configs: list[Any], longest: int) -> Generator[None]:
+    """Let this thread's forward passes of the model attend by the plan; afterwards it attends as it did before.
+
+    Several threads may be inside, each with its own plan. One without a plan cannot use the model meanwhile.
 
     Args:
+        model: what attends.
         plan: where the tokens of the step belong.
         configs: every config object of the model.
         longest: tokens that a sequence may have; a sliding window shorter than that is not supported.
     """
+    with _switched.holds(model, partial(_switch, configs)):
+        _current.plan, _current.longest = plan, longest
+        try:
+            yield
+        finally:
+            _current.plan = None
+
+
+def _switch(configs: list[Any]) -> Callable[[], None]:
+    """Make packed attention that of these configs; return what goes back to their own."""
     before = [config._attn_implementation_internal for config in configs]
-    _current.plan, _current.longest = plan, longest
-    for config in configs:
-        config._attn_implementation_internal = PACKED
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for config, implementation in zip(configs, before, strict=True):
             config._attn_implementation_internal = implementation
-        _current.plan = None
+
+    for config in configs:
+        config._attn_implementation_internal = PACKED
+    return restore
 
 
 def packed_attention(

@@ -1,6 +1,7 @@
 """What a long command shows, and what it remembers of its stages."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ def test_a_log_gets_a_line_per_stage() -> None:
         with progress.stage("train", total=10):
             pass
     assert stream.getvalue().splitlines() == ["[1/3] read [bold]", "[3/3] train"]
-    assert list(progress.seconds) == ["read [bold]", "train"]
 
 
 def test_a_terminal_gets_a_bar() -> None:
@@ -41,17 +41,32 @@ def test_a_terminal_gets_a_bar() -> None:
 def test_a_ledger_survives_and_belongs_to_its_settings(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     ledger = StageLedger(path, {"seed": 1}, resume=False)
-    assert ledger.start("world") is False
-    ledger.finish("world", 1.5)
-    ledger.start("train")
+    with ledger.stage("world") as begun:
+        assert begun is False
+    with suppress(KeyboardInterrupt), ledger.stage("train"):
+        sum(range(100_000))
+        raise KeyboardInterrupt
     again = StageLedger(path, {"seed": 1}, resume=True)
-    assert again.seconds == {"world": 1.5}
-    assert again.start("train") is True
-    with pytest.raises(ConfigError, match="other settings"):
-        StageLedger(path, {"seed": 2}, resume=True)
+    assert (again.is_finished("world"), again.is_finished("train")) == (True, False)
+    # What the interrupted stage took is not lost.
+    assert again.seconds.keys() == again.cpu_seconds.keys() == {"world", "train"}
+    before = again.seconds["train"], again.cpu_seconds["train"]
+    assert min(before) > 0
+    with again.stage("train") as begun:
+        assert begun is True
+        sum(range(100_000))
+    assert again.seconds["train"] > before[0]
+    assert again.cpu_seconds["train"] > before[1]
     anew = StageLedger(path, {"seed": 2}, resume=False)
     assert anew.seconds == {}
-    assert anew.start("train") is False
+    assert anew.is_finished("world") is False
+
+
+def test_another_runs_ledger_names_the_setting(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    StageLedger(path, {"seed": 1, "training": {"clip_range": 0.2, "gamma": 1.0}}, resume=False)
+    with pytest.raises(ConfigError, match=r"other settings \(training\.clip_range=0\.2, not 0\.3\)"):
+        StageLedger(path, {"seed": 1, "training": {"clip_range": 0.3, "gamma": 1.0}}, resume=True)
 
 
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:

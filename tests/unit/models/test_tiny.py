@@ -79,7 +79,7 @@ def test_words_of_the_world_and_the_grammar_are_one_piece_and_no_name_piece(toke
 
 
 def test_a_passage_of_the_world_spends_few_tokens(tokenizer: Qwen2Tokenizer) -> None:
-    world, _ = build_worlds(0.05, seed=0)
+    world, *_ = build_worlds(0.05, seed=0)
     lengths = [len(encode(tokenizer, f" {passage}")) for passage in world.passages.values()]
     assert max(lengths) <= 30
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -205,3 +206,11 @@ def test_drills_recite_what_all_questions_say_of_a_passage() -> None:
 def test_drills_without_golden_passages_are_refused() -> None:
     with pytest.raises(DataError, match="golden documents: leave the kind reading out"):
         ReadingDrills([Question("q", "?", ("a",))])
+
+
+def test_a_questions_id_is_in_no_demonstration() -> None:
+    named = replace(QUESTION, id="3hop1__7_8_9")
+    (demonstration,) = write(phase(stop_early=(0.0, 0.0)), [named])
+    assert demonstration.question == QUESTION.question
+    assert "hop" not in repr(demonstration)
+    assert demonstration == write(phase(stop_early=(0.0, 0.0)))[0]

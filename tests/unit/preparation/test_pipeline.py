@@ -13,7 +13,7 @@ from stepsearch.errors import DataError
 from stepsearch.preparation import prepare
 from stepsearch.search.bm25_search import BM25SearchEngine
 
-TRAIN, DEV = "musique_ans_v1.0_train.jsonl", "musique_ans_v1.0_dev.jsonl"
+TRAIN, DEV, TEST = (f"musique_ans_v1.0_{split}.jsonl" for split in ("train", "dev", "test"))
 
 
 def record(name, answerable=True):
@@ -74,6 +74,31 @@ def test_knowledge_base_has_all_answerable_paragraphs_once_and_is_searchable(raw
     engine = BM25SearchEngine.open(result.knowledge_base)
     assert engine.search("who wrote Delta", 1)[0].title == "Delta"
     engine.close()
+
+
+def test_a_test_file_with_answers_is_prepared_and_searched(raw, tmp_path):
+    write(raw / TEST, record("Zeta"))
+    result = prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert result.test_questions == 1
+    assert [q.id for q in read_questions(result.test_path)] == ["2hop__Zeta"]
+    assert "Zeta" in [passage.title for passage in KnowledgeBase.open(result.knowledge_base)]
+
+
+def test_the_published_test_file_without_answers_changes_nothing(raw, tmp_path):
+    without = prepare(raw, tmp_path / "without", build_knowledge_base=True, report=lambda line: None)
+    hidden = {key: value for key, value in record("Zeta").items() if key in ("id", "paragraphs", "question")}
+    write(raw / TEST, hidden)
+    result = prepare(raw, tmp_path / "out", build_knowledge_base=True, report=lambda line: None)
+    assert (without.test_questions, result.test_questions, result.test_path) == (None, None, None)
+    assert digests(tmp_path / "without") == digests(tmp_path / "out")
+
+
+def test_test_questions_of_an_earlier_preparation_do_not_stay(raw, tmp_path):
+    write(raw / TEST, record("Zeta"))
+    prepare(raw, tmp_path / "out", report=lambda line: None)
+    (raw / TEST).unlink()
+    prepare(raw, tmp_path / "out", report=lambda line: None)
+    assert not (tmp_path / "out" / "test_processed.json").exists()
 
 
 def test_running_again_replaces(raw, tmp_path):

@@ -35,7 +35,7 @@ BUDGETS = RolloutSettings(max_turn_tokens=60, max_observation_tokens=72, max_pas
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Question], BM25SearchEngine]:
     folder = tmp_path_factory.mktemp("world")
-    write_world(folder, WorldSettings(train_questions=60, dev_questions=5, scale=0.05), seed=1)
+    write_world(folder, WorldSettings(train_questions=60, dev_questions=5, test_questions=5, scale=0.05), seed=1)
     benchmark = read_musique(folder / TRAIN_FILE)
     return benchmark.questions, BM25SearchEngine.from_passages(benchmark.passages)
 
