@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("toy_run.py")
 STEPS = 11
 CHECKPOINT_EVERY = 4
 
 
-def start(folder: Path, *flags: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *flags: str, workers: int = 1) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), str(STEPS), *flags],
+        [sys.executable, str(SCRIPT), str(folder), str(STEPS), str(workers), *flags],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -55,13 +57,14 @@ def kill_after_step(run: "subprocess.Popen[bytes]", folder: Path, step: int, sec
     run.communicate()
 
 
-def test_a_killed_run_resumes_bit_identically(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_resumes_bit_identically(tmp_path: Path, workers: int) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     step, seconds = random.randrange(CHECKPOINT_EVERY, STEPS - 1), random.uniform(0, 0.3)
-    uninterrupted, interrupted = start(whole), start(killed)
+    uninterrupted, interrupted = start(whole, workers=workers), start(killed, workers=workers)
     kill_after_step(interrupted, killed, step, seconds)
     finish(uninterrupted)
-    finish(start(killed, "--resume"))
+    finish(start(killed, "--resume", workers=workers))
     expected, resumed = without_times(read_metrics(whole)), without_times(read_metrics(killed))
     assert [line["step"] for line in resumed] == list(range(1, STEPS + 1)), f"killed after {step} + {seconds:.3f} s"
     assert resumed == expected, f"killed after {step} + {seconds:.3f} s"

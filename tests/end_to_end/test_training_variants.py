@@ -40,7 +40,7 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
         "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered",
         "search": "queries cache_hits failures queries_per_second",
         "optim": "learning_rate grad_norm tokens_per_second",
-        "time": "rollout reward update",
+        "time": "rollout reward reading advantages update",
         "eval": "em f1",
     }
     keys = {f"{group}/{name}" for group, names in promised.items() for name in names.split()}
@@ -48,8 +48,22 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
     # The first step trains the critic alone.
     assert {"policy/loss", "optim/learning_rate"}.isdisjoint(metrics[0])
     assert metrics[0]["value/loss"] > 0
-    assert metrics[0]["rollout/logprob_gap"] < 1e-4
-    assert metrics[0]["policy/kl_to_reference"] == 0.0
+    assert metrics[1]["rollout/logprob_gap"] < 1e-4
+    assert abs(metrics[0]["policy/kl_to_reference"]) < 1e-4
+
+
+def test_log_probabilities_as_sampled_serve_as_well_as_those_read_again(tmp_path: Path) -> None:
+    sampled, again = (
+        train(tmp_path / mode, {"training.old_logprobs": mode, "training.value_warmup_steps": 0})
+        for mode in ("rollout", "recompute")
+    )
+    # Read again, policy and reference are one network before the first update, and agree to the bit.
+    assert again[0]["policy/kl_to_reference"] == 0.0
+    for key in ("policy/loss", "policy/entropy", "value/loss", "optim/grad_norm", "reward/total"):
+        # The entropy before learning is that of the first of two minibatches, or of the whole batch.
+        tolerance = 0.3 if key == "policy/entropy" else 1e-4
+        assert sampled[0][key] == pytest.approx(again[0][key], abs=tolerance)
+    assert sampled[0]["rollout/logprob_gap"] < 1e-4
 
 
 def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:
@@ -177,7 +191,8 @@ def test_other_sampling_is_refused_at_start(tmp_path: Path, key: str) -> None:
 
 
 def test_a_collapse_ends_the_run_with_a_checkpoint_and_a_model(tmp_path: Path) -> None:
-    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.stop_entropy": 99, "training.alarm_searches": 9}))
+    signs = {"training.stop_entropy": 99, "training.alarm_searches": 9, "training.value_warmup_steps": 0}
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, **signs}))
     summary = trainer.train()
     assert (summary.steps, summary.interrupted) == (1, False)
     log = (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")

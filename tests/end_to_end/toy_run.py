@@ -13,11 +13,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from stepsearch.cli.assembly import Player
 from stepsearch.config import Config, load_config
-from stepsearch.models import InProcessEngine, ModelTokenizer, StepSearchModel
+from stepsearch.models import ModelTokenizer, StepSearchModel
 from stepsearch.protocol import TAGS, Answer, Search, render_prompt, render_turn
 from stepsearch.rewards import StepSearchRewardCalculator
-from stepsearch.rollout import RolloutRunner
 from stepsearch.search import SearchEngine
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
@@ -141,30 +141,18 @@ def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None
     """Return a trainer of the toy policy of the config's seed; its evaluation is greedy, on the same questions."""
     policy, questions = toy_policy(config.seed), toy_questions()
     search = GuardedSearch(engine or BM25SearchEngine.from_passages(toy_passages()), retries=0)
-    generation = InProcessEngine(policy.causal_lm, policy.tokenizer, slots=16, max_length=config.model.max_length)
-
-    def runner(temperature: float) -> RolloutRunner:
-        return RolloutRunner(
-            generation,
-            policy.tokenizer,
-            search,
-            config.rollout.model_copy(update={"temperature": temperature}),
-            max_length=config.model.max_length,
-            max_search_steps=config.reward.max_search_steps,
-            search_top_k=config.search.top_k,
-        )
-
+    player = Player(policy, search, config)
     calculator = StepSearchRewardCalculator(config.reward)
 
     def evaluate() -> dict[str, float]:
-        episodes = runner(0.0).run(questions, range(len(questions)))
+        episodes = player.runner(0.0).run(questions, range(len(questions)))
         rewards = calculator.score_batch(episodes)
         correct = [episode.answer == episode.question.answers[0] for episode in episodes]
         return {"em": sum(correct) / len(correct), "f1": sum(reward.answer for reward in rewards) / len(rewards)}
 
     return StePPOTrainer(
         policy,
-        runner(config.rollout.temperature),
+        player.runner(config.rollout.temperature),
         search,
         calculator,
         questions,
@@ -176,7 +164,8 @@ def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    overrides = {"training.max_steps": sys.argv[2], "training.batch_size": 16, "training.minibatch_size": 8, "seed": 3}
+    training = {"max_steps": sys.argv[2], "workers": sys.argv[3], "batch_size": 16, "minibatch_size": 8}
+    overrides = {"seed": 3, **{f"training.{key}": value for key, value in training.items()}}
     trainer = toy_trainer(Path(sys.argv[1]), toy_config(overrides))
     if "--resume" in sys.argv:
         trainer.resume()
