@@ -17,7 +17,9 @@ def test_the_mean_reward_of_the_last_steps_is_above_that_of_the_first(tmp_path: 
     summary = trainer.train()
     lines = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines]
-    assert [step["step"] for step in metrics] == list(range(1, STEPS + 1))
+    assert [step["step"] for step in metrics] == list(range(STEPS + 1))
+    start, *metrics = metrics
+    assert start.keys() == {"step", "eval/em", "eval/f1", "time/evaluation"}
     assert (summary.steps, summary.interrupted) == (STEPS, False)
     # The policy begins by searching half the time; an answer without a search earns nothing.
     first, last = ([step[key] for key in ("reward/total", "rollout/format_rate")] for step in (metrics[0], metrics[-1]))
@@ -30,6 +32,7 @@ def test_outcome_only_ppo_is_the_same_program(tmp_path: Path) -> None:
     overrides = {"reward.step_scale": 0, "reward.gamma_key": 0, "training.max_steps": 1}
     trainer = toy_trainer(tmp_path, toy_config(overrides))
     trainer.train()
-    metrics = json.loads((tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8"))
+    _, line = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    metrics = json.loads(line)
     assert metrics["reward/total"] == metrics["reward/outcome"]
     assert metrics["reward/information_gain"] > 0

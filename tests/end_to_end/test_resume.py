@@ -46,9 +46,13 @@ def without_times(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def last_step(folder: Path) -> int:
+    return max((line["step"] for line in read_metrics(folder)), default=-1)
+
+
 def kill_after_step(run: "subprocess.Popen[bytes]", folder: Path, step: int, seconds: float) -> None:
     deadline = time.monotonic() + 300
-    while len(read_metrics(folder)) < step:
+    while last_step(folder) < step:
         assert run.poll() is None, run.communicate()[1].decode()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -66,7 +70,7 @@ def test_a_killed_run_resumes_bit_identically(tmp_path: Path, workers: int) -> N
     finish(uninterrupted)
     finish(start(killed, "--resume", workers=workers))
     expected, resumed = without_times(read_metrics(whole)), without_times(read_metrics(killed))
-    assert [line["step"] for line in resumed] == list(range(1, STEPS + 1)), f"killed after {step} + {seconds:.3f} s"
+    assert [line["step"] for line in resumed] == list(range(STEPS + 1)), f"killed after {step} + {seconds:.3f} s"
     assert resumed == expected, f"killed after {step} + {seconds:.3f} s"
     for name in ("model.safetensors", "stepsearch.json"):
         best = [folder / "checkpoints" / "best_model" / name for folder in (whole, killed)]
@@ -75,14 +79,24 @@ def test_a_killed_run_resumes_bit_identically(tmp_path: Path, workers: int) -> N
     assert trajectories[0] == trajectories[1]
 
 
+def test_the_policy_before_the_first_step_is_evaluated_once(tmp_path: Path) -> None:
+    # Killed before the first checkpoint: the run begins anew, and so does its log.
+    run = start(tmp_path)
+    kill_after_step(run, tmp_path, 0, 0.0)
+    finish(start(tmp_path, "--resume"))
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(STEPS + 1))
+    assert lines[0].keys() == {"step", "eval/em", "eval/f1", "time/evaluation"}
+
+
 def test_ctrl_c_ends_after_a_whole_step_with_a_checkpoint(tmp_path: Path) -> None:
     run = start(tmp_path)
-    while not read_metrics(tmp_path):
+    while last_step(tmp_path) < 1:
         assert run.poll() is None, run.communicate()[1].decode()
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     finish(run)
-    steps = len(read_metrics(tmp_path))
+    steps = last_step(tmp_path)
     assert 1 <= steps < STEPS
     assert (tmp_path / "checkpoints" / f"step-{steps:06d}").is_dir()
     log = (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich_argparse import RichHelpFormatter
 
+COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
@@ -27,6 +28,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _quickstart(_command(commands, "quickstart", "Run the whole pipeline on the embedded default, on a laptop."))
     _prepare_data(_command(commands, "prepare-data", "Turn MuSiQue's files into training data and a knowledge base."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
+    _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
@@ -44,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
-    if overrides and not hasattr(args, "seed"):
+    if overrides and not hasattr(args, "config"):
         parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
     args.overrides = overrides
     return args
@@ -78,8 +80,12 @@ def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentPa
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="Settings as YAML; every key has a default.")
+    _config(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="Seeds data order, initialisation and sampling.")
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="Settings as YAML; every key has a default.")
 
 
 def _quickstart(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +107,21 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
     _settings(parser)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--methods", nargs="+", metavar="NAME", help=f"Any of: {', '.join(COMPARED)}. Default: steppo ppo.")
+    add("--method", action="append", metavar="NAME=…", help="One of your own: a FILE.yaml, or section.key=value,…")
+    add("--seeds", type=_positive, default=5, metavar="N", help="How many seeds, each with its own world and start.")
+    add("--first-seed", type=_natural, default=0, metavar="N", help="The first of them.")
+    add("--output-dir", type=Path, default=Path("runs/compare"), metavar="DIR", help="All runs, and the report.")
+    add("--jobs", type=_positive, default=1, metavar="N", help="Runs trained at the same time, in processes.")
+    add("--musique-path", type=Path, metavar="FILE", help="Training questions; default: a generated world.")
+    add("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best checkpoint.")
+    add("--test-musique-path", type=Path, metavar="FILE", help="Questions of the report.")
+    add("--report-only", action="store_true", help="Make the report anew from the runs that are finished.")
+    _config(parser)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -135,4 +156,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+_natural.__name__ = "whole number"
 _positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.assembly import Player, build_policy, guard
-from stepsearch.cli.progress import Advance, StageProgress
+from stepsearch.cli.progress import Advance, StageDisplay
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
 from stepsearch.config import Config
@@ -34,16 +34,31 @@ SAMPLING_TEMPERATURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QuestionFiles:
-    """Processed questions: what is trained on, what chooses the best model, and what nothing but the report sees."""
+    """Processed questions: what is trained on, what chooses the best model, and what nothing but the report sees.
+
+    Without test questions the report is about the dev questions that do not choose the best model, and about all of
+    them where these are all there are.
+    """
 
     train: Path
     dev: Path
-    test: Path
+    test: Path | None
 
     @classmethod
     def beside(cls, folder: Path) -> "QuestionFiles":
         """Return the files that `prepare` writes into a folder."""
         return cls(folder / PROCESSED_TRAIN, folder / PROCESSED_DEV, folder / PROCESSED_TEST)
+
+    def read_test(self, config: Config) -> list[Question]:
+        """Return the questions of the report.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        if self.test is not None:
+            return read_questions(self.test)
+        dev = read_questions(self.dev)
+        return dev[config.evaluation.dev_questions :] or dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,7 @@ class Stages:
         progress: shows the running one.
     """
 
-    def __init__(self, ledger: StageLedger, progress: StageProgress) -> None:
+    def __init__(self, ledger: StageLedger, progress: StageDisplay) -> None:
         self._ledger = ledger
         self._progress = progress
 

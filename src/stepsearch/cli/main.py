@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here, not above: a command brings torch, and --help should not wait for it.
     try:
         command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")
-        _silence_loading_bars()
+        silence_loading_bars()
         command.run(args)
     except StepSearchError as error:
         if output_dir is not None and is_new:
@@ -43,7 +43,7 @@ def _remove_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def _silence_loading_bars() -> None:
+def silence_loading_bars() -> None:
     """Switch off the bars that transformers draws for every model it reads, where a command has imported it."""
     if "transformers" in sys.modules:
         sys.modules["transformers"].utils.logging.disable_progress_bar()

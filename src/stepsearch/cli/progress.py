@@ -1,8 +1,8 @@
 """What a long command shows while it works: a bar with the stage and the time left, or plain lines in a log."""
 
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -19,6 +19,22 @@ class Advance(Protocol):
 
 def unseen(amount: float, note: str = "") -> None:
     """Show nothing."""
+
+
+Report = Callable[[float, str], None]
+"""Told which share of a job is done by now, and a few words on how it stands."""
+
+
+class StageDisplay(Protocol):
+    """Shows which stage of some work is running, and how far it is."""
+
+    def stage(self, name: str) -> AbstractContextManager[Advance]:
+        """Name the running stage, and hand over what its work calls."""
+        ...
+
+    def skip(self, name: str) -> None:
+        """Count a stage that need not run."""
+        ...
 
 
 _LOG_WIDTH = 120

@@ -139,7 +139,7 @@ class Quickstart:
 
     def _evaluate(self, model: Path, files: PredictionFiles, advance: Advance) -> None:
         policy = StepSearchModel.load(model)
-        evaluate_model(self._searching_config(), policy, read_questions(self._files.test), files, advance)
+        evaluate_model(self._searching_config(), policy, self._files.read_test(self._config), files, advance)
 
     def _searching_config(self) -> Config:
         settings, _ = find_corpus(self._config.search, self._files.train, self._engine_asked)

@@ -64,12 +64,12 @@ class StageLedger:
             seconds, cpu_seconds = dict(record["seconds"]), dict(record["cpu_seconds"])
             started, finished = set(record["started"]), set(record["finished"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise DataError(f"{self._path} cannot be read: start anew without --resume") from None
+            raise DataError(f"{self._path} cannot be read: start anew without --resume, or delete it") from None
         difference = first_difference(config, self._config)
         if difference is not None:
             raise ConfigError(
-                f"{self._path} belongs to a run with other settings ({difference}): give the same ones, or start anew "
-                "without --resume"
+                f"{self._path} belongs to a run with other settings ({difference}): give the same ones, or start anew, "
+                "in another --output-dir for one"
             )
         self.seconds, self.cpu_seconds, self._started, self._finished = seconds, cpu_seconds, started, finished
 
@@ -84,9 +84,17 @@ class StageLedger:
         write_json(self._path, record)
 
 
+def is_finished(path: Path, stage: str) -> bool:
+    """Return whether a ledger on disk says that a stage is finished."""
+    try:
+        return stage in json.loads(path.read_text(encoding="utf-8"))["finished"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def first_difference(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return the first setting that differs as `section.key=value, not value`; None where all are equal."""
-    for key in sorted(saved.keys() | now.keys()):
+    for key in dict.fromkeys((*saved, *now)):
         ours, theirs = saved.get(key), now.get(key)
         if ours == theirs:
             continue

@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-_PACKAGES = ("stepsearch", "torch", "transformers", "accelerate", "bm25s", "numpy")
+_PACKAGES = ("stepsearch", "torch", "transformers", "accelerate", "bm25s", "numpy", "matplotlib")
 
 
 def package_versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a run writes while it goes on.
 
 logs/train.log            lines for people
-logs/metrics.jsonl        one line per step, every metric
+logs/metrics.jsonl        one line per step, every metric; where there is a dev evaluation, step 0 has that of the start
 logs/trajectories.jsonl   now and then a few whole episodes with their rewards
 logs/tensorboard/         the same metrics as curves
 """
@@ -51,7 +51,8 @@ class MetricLog:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (METRICS, TRAJECTORIES):
-                keep_lines_up_to(folder / name, step)
+                # A run that begins anew writes its own line of step 0.
+                keep_lines_up_to(folder / name, step or -1)
             if not step:
                 for old in (folder / CURVES).glob("events.out.tfevents.*"):
                     old.unlink()
@@ -67,7 +68,7 @@ class MetricLog:
         self._curves = SummaryWriter(str(folder / CURVES), purge_step=step + 1) if tensorboard else None
 
     def write(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of a whole step, counted from 1."""
+        """Write the metrics of a whole step, counted from 1; 0 is the policy that training starts from."""
         self._append(METRICS, [{"step": step, **metrics}])
         logger.info("%s", headline(step, total_steps, metrics))
         if self._curves is not None:

@@ -67,7 +67,7 @@ class StePPOTrainer:
         config: all settings.
         run_folder: where checkpoints, models and logs go.
         evaluate: returns dev metrics of the policy as it is now; those whose keys end in `em` and `f1` choose the best
-            model. None: the last model is the best.
+            model. Called before the first step too, for the log. None: the last model is the best.
         on_step: told of every whole step: how many are taken, of how many, and its metrics.
 
     Raises:
@@ -153,6 +153,8 @@ class StePPOTrainer:
         tensorboard = self._config.logging.tensorboard
         with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
             with noting_interruption() as interruption:
+                if self._step == 0:
+                    self._log_start(log)
                 while not (self._is_over or interruption.requested):
                     metrics = self.train_step(log)
                     if interruption.requested or self._is_due(self._config.logging.checkpoint_every):
@@ -270,13 +272,20 @@ class StePPOTrainer:
             log.write_trajectories(self._step, trajectories[: settings.trajectories], rewards[: settings.trajectories])
         return metrics
 
+    def _log_start(self, log: MetricLog) -> None:
+        """Write down how the policy does before the first step: step 0 of the curves, and no candidate for the best."""
+        if self._evaluate is not None:
+            with self._timed("evaluation"), self._accelerator.autocast():
+                metrics = _under_eval(self._evaluate())
+            log.write(0, self._total_steps, metrics | {"time/evaluation": self._seconds.pop("evaluation")})
+
     def _keep_the_best(self, measured: Mapping[str, float]) -> dict[str, float]:
         """Save the policy if its mean EM, then its mean F1, is the best so far; return the metrics under `eval/`."""
         score = (mean_of(measured, "em"), mean_of(measured, "f1"))
         if self._best is None or score > self._best:
             self._best = score
             self._save_best()
-        return {key if key.startswith("eval/") else f"eval/{key}": value for key, value in measured.items()}
+        return _under_eval(measured)
 
     def _save_best(self) -> None:
         self._policy.save(self._run_folder.best_model, model_record(self._config))
@@ -326,3 +335,7 @@ def mean_of(measured: Mapping[str, float], name: str) -> float:
     """Return the mean of the metrics whose key is `name` or ends in it; 0 without any."""
     values = [value for key, value in measured.items() if key.rpartition("/")[2] == name]
     return sum(values) / len(values) if values else 0.0
+
+
+def _under_eval(measured: Mapping[str, float]) -> dict[str, float]:
+    return {key if key.startswith("eval/") else f"eval/{key}": value for key, value in measured.items()}

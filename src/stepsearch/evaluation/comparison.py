@@ -1,0 +1,298 @@
+"""What several seeds of several methods say: figures with intervals, paired differences, learning curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepsearch.evaluation.bootstrap import RESAMPLES, Interval, Numbers, Resampled, resample, resample_seeds
+from stepsearch.evaluation.scores import QuestionScores
+
+Curve = Sequence[Mapping[str, float]]
+"""A run's metrics, step by step, as `logs/metrics.jsonl` has them."""
+
+CURVES = {
+    "dev_em": "eval/em",
+    "answer_f1": "reward/answer",
+    "golden_recall": "rollout/golden_recall",
+    "searches_per_question": "rollout/searches_per_question",
+    "kl_to_reference": "policy/kl_to_reference",
+    "format_rate": "rollout/format_rate",
+}
+"""Curve to the metric that it follows. `dev_em` is the mean over the dev data sets; the others but the KL are of the
+training episodes, which are sampled."""
+TARGETS = (0.5, 0.8)
+"""Dev EM whose first step is reported."""
+LEARNING = "dev_em_over_training"
+BEFORE = "before training"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One method on one seed: scores after training with the best checkpoint, greedy and sampled, and the curve."""
+
+    seed: int
+    method: str
+    greedy: QuestionScores
+    sampled: QuestionScores
+    curve: Curve
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of one method: the mean over seeds with its interval, and each seed's own; nan where there is none."""
+
+    interval: Interval
+    per_seed: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        defined = [value for value in self.per_seed if not math.isnan(value)]
+        return {
+            "mean": _plain(self.interval.value),
+            "low": _plain(self.interval.low),
+            "high": _plain(self.interval.high),
+            "median": float(np.median(defined)) if defined else None,
+            "min": min(defined, default=None),
+            "max": max(defined, default=None),
+            "per_seed": [_plain(value) for value in self.per_seed],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that is reported.
+
+    Attributes:
+        seeds: in order; `per_seed` lists follow it.
+        methods: in order; the first is the reference.
+        questions: per seed.
+        figures: method, or `BEFORE`, to figure name to figure.
+        differences: method to figure name to the paired difference to the reference.
+        paired: whether all methods answered the same questions; without that there are no differences but in learning.
+        steps_to: method to target to the first evaluated step with that dev EM, per seed; None where it never came.
+        curves: method to curve name to steps and values, [seeds, steps], nan where a run has none.
+    """
+
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    questions: tuple[int, ...]
+    figures: Mapping[str, Mapping[str, Figure]]
+    differences: Mapping[str, Mapping[str, Figure]]
+    paired: bool
+    steps_to: Mapping[str, Mapping[float, tuple[int | None, ...]]]
+    curves: Mapping[str, Mapping[str, tuple[list[int], Numbers]]]
+
+    @property
+    def reference(self) -> str:
+        """The method that the others are compared with."""
+        return self.methods[0]
+
+    @property
+    def covers(self) -> str:
+        """What the intervals are about, in words."""
+        if len(self.seeds) == 1:
+            return "95 % intervals: bootstrap over questions alone, since there is one seed; they say nothing of others"
+        return f"95 % intervals: bootstrap over {len(self.seeds)} seeds, then over the questions within each"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "seeds": list(self.seeds),
+            "reference": self.reference,
+            "questions": list(self.questions),
+            "intervals": self.covers,
+            "resamples": RESAMPLES,
+            "paired": self.paired,
+            "figures": {method: _figures_json(figures) for method, figures in self.figures.items()},
+            "differences": {method: _figures_json(figures) for method, figures in self.differences.items()},
+            "steps_to_dev_em": {
+                method: {str(target): list(steps) for target, steps in targets.items()}
+                for method, targets in self.steps_to.items()
+            },
+            "curves": {
+                method: {
+                    name: {"steps": steps, "per_seed": [[_plain(value) for value in row] for row in values]}
+                    for name, (steps, values) in curves.items()
+                }
+                for method, curves in self.curves.items()
+            },
+        }
+
+
+def compare_runs(results: Sequence[RunResult], before: Sequence[RunResult], methods: Sequence[str]) -> Comparison:
+    """Return the comparison of methods on the same seeds.
+
+    Args:
+        results: every method on every seed.
+        before: the evaluation before training of every seed, under the method name `BEFORE`; empty where the methods
+            have not all begun with the same policy.
+        methods: their order; the first is the reference.
+    """
+    seeds = sorted({result.seed for result in results})
+    by_method = {method: _of_method(results, method, seeds) for method in methods}
+    columns = by_method | ({BEFORE: _of_method(before, BEFORE, seeds)} if before else {})
+    paired = all(len({tuple(runs[i].greedy.ids) for runs in columns.values()}) == 1 for i in range(len(seeds)))
+    figures, differences = _question_figures(columns, methods[0], paired)
+    learned, learned_differences = _learning_figures(by_method, methods[0])
+    return Comparison(
+        seeds=tuple(seeds),
+        methods=tuple(methods),
+        questions=tuple(len(run.greedy.ids) for run in by_method[methods[0]]),
+        figures={name: {**of, **learned.get(name, {})} for name, of in figures.items()},
+        differences={name: {**differences.get(name, {}), **learned_differences[name]} for name in methods[1:]},
+        paired=paired,
+        steps_to={name: _steps_to(runs) for name, runs in by_method.items()},
+        curves={name: _curves(runs) for name, runs in by_method.items()},
+    )
+
+
+def dev_em(metrics: Mapping[str, float]) -> float:
+    """Return the mean EM over a step's dev data sets; nan where the step has no evaluation."""
+    values = [value for key, value in metrics.items() if key.startswith("eval/") and key.endswith("/em")]
+    return sum(values) / len(values) if values else math.nan
+
+
+def mean_over_training(curve: Curve, last_step: int) -> float:
+    """Return the mean of dev EM over the steps up to `last_step`: the area under the line through its evaluations.
+
+    A run that ended earlier is taken to have stayed where it was.
+    """
+    points = [(step["step"], dev_em(step)) for step in curve if not math.isnan(dev_em(step))]
+    if not points or not last_step:
+        return points[0][1] if points else math.nan
+    steps, values = (list(part) for part in zip(*points, strict=True))
+    grid = np.arange(steps[0], last_step + 1)
+    return float(np.trapezoid(np.interp(grid, steps, values), grid) / max(last_step - steps[0], 1))
+
+
+def first_step_with(curve: Curve, target: float) -> int | None:
+    """Return the first evaluated step whose dev EM is at least the target."""
+    return next((int(step["step"]) for step in curve if dev_em(step) >= target), None)
+
+
+def figure_terms(greedy: QuestionScores, sampled: QuestionScores) -> dict[str, tuple[list[float], list[float]]]:
+    """Return numerators and denominators per question of every figure of an evaluation."""
+    ones = [1.0] * len(greedy.ids)
+    recalls = greedy.golden_recall
+    by_hops = {
+        f"em_{hops}_hops": (
+            [em * (own == hops) for em, own in zip(greedy.em, greedy.hops, strict=True)],
+            [float(own == hops) for own in greedy.hops],
+        )
+        for hops in sorted({hops for hops in greedy.hops if hops is not None})
+    }
+    return {
+        "em": (greedy.em, ones),
+        **by_hops,
+        "em_sampled": (sampled.em, ones),
+        "f1": (greedy.f1, ones),
+        "golden_recall": ([recall or 0.0 for recall in recalls], [float(recall is not None) for recall in recalls]),
+        "searches_per_question": ([float(count) for count in greedy.searches], ones),
+        "redundancy": ([float(count) for count in greedy.repeated], [float(count) for count in greedy.retrieved]),
+        "format_rate": ([float(well) for well in greedy.well_formed], ones),
+    }
+
+
+def _of_method(results: Sequence[RunResult], method: str, seeds: Sequence[int]) -> list[RunResult]:
+    found = {result.seed: result for result in results if result.method == method}
+    return [found[seed] for seed in seeds]
+
+
+def _question_figures(
+    columns: Mapping[str, Sequence[RunResult]], reference: str, paired: bool
+) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+    """Return figures of every column and, where the questions are the same, differences to the reference."""
+    groups = [list(columns)] if paired else [[name] for name in columns]
+    figures: dict[str, dict[str, Figure]] = {}
+    differences: dict[str, dict[str, Figure]] = {}
+    for group in groups:
+        terms = [[figure_terms(run.greedy, run.sampled) for run in columns[name]] for name in group]
+        names = list(dict.fromkeys(name for runs in terms for run in runs for name in run))
+        above, below, resampled = _resampled(terms, names)
+        per_seed = np.stack([_shares(a, b) for a, b in zip(above, below, strict=True)])
+        for index, column in enumerate(group):
+            places = {name: index * len(names) + place for place, name in enumerate(names)}
+            figures[column] = {
+                name: Figure(resampled.interval(at), tuple(per_seed[:, at])) for name, at in places.items()
+            }
+            if paired and column not in (reference, BEFORE):
+                base = group.index(reference) * len(names)
+                differences[column] = {
+                    name: Figure(
+                        resampled.difference(at, base + place), tuple(per_seed[:, at] - per_seed[:, base + place])
+                    )
+                    for place, (name, at) in enumerate(places.items())
+                }
+    return figures, differences
+
+
+def _resampled(
+    terms: Sequence[Sequence[Mapping[str, tuple[list[float], list[float]]]]], names: Sequence[str]
+) -> tuple[list[Numbers], list[Numbers], Resampled]:
+    """Lay figures of all methods side by side, [questions, methods * figures] per seed, and resample them together."""
+    seeds = range(len(terms[0]))
+    above, below = (
+        [
+            np.array([_column(method[seed], name, part) for method in terms for name in names], dtype=np.float64).T
+            for seed in seeds
+        ]
+        for part in (0, 1)
+    )
+    return above, below, resample(above, below)
+
+
+def _column(figures: Mapping[str, tuple[list[float], list[float]]], name: str, part: int) -> list[float]:
+    return figures[name][part] if name in figures else [0.0] * len(figures["em"][part])
+
+
+def _shares(above: Numbers, below: Numbers) -> Numbers:
+    whole = below.sum(0)
+    return np.divide(above.sum(0), whole, out=np.full(len(whole), np.nan), where=whole != 0)
+
+
+def _learning_figures(
+    by_method: Mapping[str, Sequence[RunResult]], reference: str
+) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+    """Return mean dev EM over training of every method, and its difference to the reference; seeds are resampled."""
+    last_step = max(int(step["step"]) for runs in by_method.values() for run in runs for step in run.curve)
+    means = np.array(
+        [[mean_over_training(run.curve, last_step) for run in runs] for runs in by_method.values()], dtype=np.float64
+    ).T
+    resampled = resample_seeds(means)
+    base = list(by_method).index(reference)
+    figures: dict[str, dict[str, Figure]] = {}
+    differences: dict[str, dict[str, Figure]] = {}
+    for at, name in enumerate(by_method):
+        figures[name] = {LEARNING: Figure(resampled.interval(at), tuple(means[:, at]))}
+        differences[name] = {LEARNING: Figure(resampled.difference(at, base), tuple(means[:, at] - means[:, base]))}
+    return figures, differences
+
+
+def _steps_to(runs: Sequence[RunResult]) -> dict[float, tuple[int | None, ...]]:
+    return {target: tuple(first_step_with(run.curve, target) for run in runs) for target in TARGETS}
+
+
+def _curves(runs: Sequence[RunResult]) -> dict[str, tuple[list[int], Numbers]]:
+    curves: dict[str, tuple[list[int], Numbers]] = {}
+    for name, key in CURVES.items():
+        of_seeds = [_points(run.curve, name, key) for run in runs]
+        steps = sorted(set().union(*of_seeds))
+        if steps:
+            curves[name] = (steps, np.array([[points.get(step, math.nan) for step in steps] for points in of_seeds]))
+    return curves
+
+
+def _points(curve: Curve, name: str, key: str) -> dict[int, float]:
+    values = {int(step["step"]): dev_em(step) if name == "dev_em" else step.get(key, math.nan) for step in curve}
+    return {step: value for step, value in values.items() if not math.isnan(value)}
+
+
+def _figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.to_json() for name, figure in figures.items()}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

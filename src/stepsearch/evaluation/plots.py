@@ -1,0 +1,83 @@
+"""Learning curves of a comparison as a picture."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepsearch.evaluation.bootstrap import Numbers
+from stepsearch.evaluation.comparison import Comparison
+
+TITLES = {
+    "dev_em": "EM on dev questions, greedy",
+    "answer_f1": "F1 of training episodes",
+    "golden_recall": "golden recall of training episodes",
+    "searches_per_question": "searches per question in training",
+    "kl_to_reference": "KL to the reference",
+    "format_rate": "format rate of training episodes",
+}
+# Okabe and Ito's palette, which most colour-blind readers can tell apart; then other dashes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":")
+
+
+def plot_curves(path: Path, comparison: Comparison) -> None:
+    """Write a PNG with a panel per curve and a line per method: the mean over seeds, in a band from least to most."""
+    # Imported here: slow to import, and of no use to other commands.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [name for name in TITLES if any(name in curves for curves in comparison.curves.values())]
+    columns = min(len(shown), 3)
+    rows = math.ceil(len(shown) / columns)
+    figure: Any = Figure(figsize=(4.6 * columns, 3.3 * rows + 0.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels: list[Any] = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for panel, name in zip(panels, shown, strict=False):
+        for index, method in enumerate(comparison.methods):
+            if name in comparison.curves[method]:
+                _draw(panel, comparison.curves[method][name], method, index)
+        panel.set_title(TITLES[name], fontsize=11)
+        panel.set_xlabel("step")
+        panel.grid(alpha=0.3)
+    for empty in panels[len(shown) :]:
+        empty.set_axis_off()
+    figure.legend(
+        *_legend(panels[: len(shown)]), loc="outside lower center", ncols=min(len(comparison.methods), 6), frameon=False
+    )
+    figure.suptitle(_caption(comparison), fontsize=11)
+    # The ending of the final name tells the format, the temporary one has another.
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)
+
+
+def _draw(panel: Any, curve: tuple[list[int], Numbers], method: str, index: int) -> None:
+    steps, values = curve
+    style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+    marker = "o" if len(steps) <= 20 else None
+    # Every step has a value of some seed, so that no slice is all nan.
+    panel.plot(steps, np.nanmean(values, axis=0), label=method, marker=marker, markersize=3, linewidth=1.6, **style)
+    if len(values) > 1:
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        panel.fill_between(steps, low, high, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def _legend(panels: list[Any]) -> tuple[list[Any], list[str]]:
+    """Return every method's line once, wherever it is drawn first."""
+    lines: Mapping[str, Any] = {
+        label: line
+        for panel in reversed(panels)
+        for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    ordered = list(dict.fromkeys(label for panel in panels for label in panel.get_legend_handles_labels()[1]))
+    return [lines[label] for label in ordered], ordered
+
+
+def _caption(comparison: Comparison) -> str:
+    if len(comparison.seeds) == 1:
+        return f"seed {comparison.seeds[0]}"
+    return f"mean over {len(comparison.seeds)} seeds; the band reaches from the lowest seed to the highest"
