@@ -42,7 +42,7 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
         "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered",
         "search": "queries cache_hits failures queries_per_second",
         "optim": "learning_rate grad_norm tokens_per_second",
-        "time": "rollout reward reading advantages update",
+        "time": "rollout search reward reading advantages update",
         "eval": "em f1",
     }
     keys = {f"{group}/{name}" for group, names in promised.items() for name in names.split()}

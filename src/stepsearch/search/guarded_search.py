@@ -74,8 +74,9 @@ class GuardedSearch:
 
     def search_batch(self, queries: Sequence[str], top_k: int = 3) -> list[SearchOutcome]:
         """Return the outcome of each query, in the order of `queries`; identical ones are asked once."""
-        started = time.perf_counter()
         with self._lock:
+            # Not before: waiting for another thread's batch is no work of the search.
+            started = time.perf_counter()
             outcomes = {query: self._cached(query, top_k) for query in queries}
             unknown = [query for query, outcome in outcomes.items() if outcome is None]
             answers = dict(zip(unknown, self._ask(unknown, top_k), strict=True)) if unknown else {}

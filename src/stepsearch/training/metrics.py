@@ -47,11 +47,15 @@ def reward_metrics(rewards: Sequence[TrajectoryReward]) -> dict[str, float]:
 
 
 def search_metrics(statistics: SearchStatistics) -> dict[str, float]:
-    """Return how many queries were asked, how many of them needed no engine or got no answer, and the speed."""
+    """Return how many queries were asked, how many needed no engine or got no answer, the speed, and the seconds.
+
+    The seconds are a part of the rollout's, which goes on meanwhile.
+    """
     metrics = {
         "search/queries": float(statistics.queries),
         "search/cache_hits": float(statistics.cache_hits),
         "search/failures": float(statistics.failures),
+        "time/search": statistics.seconds,
     }
     if statistics.seconds:
         metrics["search/queries_per_second"] = statistics.queries / statistics.seconds

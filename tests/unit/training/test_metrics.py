@@ -68,6 +68,7 @@ def test_search_metrics() -> None:
         "search/queries": 8.0,
         "search/cache_hits": 3.0,
         "search/failures": 1.0,
+        "time/search": 2.0,
         "search/queries_per_second": 4.0,
     }
     assert "search/queries_per_second" not in search_metrics(SearchStatistics())
