@@ -123,7 +123,8 @@ def headline(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     parts += [
         f"{key} {value:.3f}" for key, value in metrics.items() if key.startswith("eval/") and key.endswith(("em", "f1"))
     ]
-    seconds = sum(value for key, value in metrics.items() if key.startswith("time/"))
+    # The searches' seconds are a part of the rollout's.
+    seconds = sum(value for key, value in metrics.items() if key.startswith("time/") and key != "time/search")
     return f"step {step}/{total_steps}  {'  '.join(parts)}  {seconds:.1f} s"
 
 
