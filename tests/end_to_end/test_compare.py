@@ -98,6 +98,7 @@ def test_a_finished_comparison_is_not_run_again(compared: Path, monkeypatch: pyt
     assert compare(compared) == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_to_the_same_figures(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,11 +126,13 @@ def test_an_interrupted_comparison_goes_on_to_the_same_figures(
     assert without_times(read(tmp_path)) == without_times(read(compared))
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_figures(compared: Path, tmp_path: Path) -> None:
     assert compare(tmp_path, "--jobs", "2") == 0
     assert without_times(read(tmp_path)) == without_times(read(compared))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_with_checkpoints(compared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
     shutil.copytree(compared, folder)
@@ -162,6 +165,7 @@ def test_ctrl_c_ends_all_processes_with_checkpoints(compared: Path, tmp_path: Pa
         assert (log.parents[1] / "checkpoints" / f"step-{steps:06d}").is_dir()
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_one_line(compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(compared, folder)
@@ -176,6 +180,7 @@ def test_an_error_in_a_process_is_one_line(compared: Path, tmp_path: Path, capsy
     assert "Traceback" not in "".join(errors)
 
 
+@pytest.mark.slow
 def test_a_method_with_another_start_has_its_own(tmp_path: Path) -> None:
     more = ("--method", "short=training.batch_size=2", "--method", "terse=rollout.max_turn_tokens=12")
     assert compare(tmp_path, *more, seeds=1, methods=("ppo",)) == 0
