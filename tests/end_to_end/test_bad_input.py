@@ -221,7 +221,7 @@ class TestQuickstart:
         assert "did you mean world?" in refuse("quickstart", "--output-dir", tmp_path, "worlt.scale=1")
 
     def test_resuming_with_other_settings(self, refuse: Refuse, tmp_path: Path) -> None:
-        ledger = {"config": {"seed": 1}, "seconds": {}, "started": []}
+        ledger = {"config": {"seed": 1}, "seconds": {}, "cpu_seconds": {}, "started": [], "finished": []}
         (tmp_path / "quickstart.json").write_text(json.dumps(ledger))
         assert "other settings" in refuse("quickstart", "--output-dir", tmp_path, "--resume")
         (tmp_path / "quickstart.json").write_text("{")

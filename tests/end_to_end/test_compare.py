@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,7 @@ def test_what_is_written(compared: Path) -> None:
     assert [method["name"] for method in record["methods"]] == ["steppo", "ppo"]
     assert record["methods"][1]["settings"] == ["reward.step_scale=0", "reward.gamma_key=0"]
     assert (record["reference"], record["seeds"], record["questions"]) == ("steppo", [0, 1], [6, 6])
-    assert record["figures"].keys() == {"before training", "steppo", "ppo"}
+    assert record["figures"].keys() == {"before", "steppo", "ppo"}
     promised = {
         "em", "em_2_hops", "em_3_hops", "em_4_hops", "em_sampled", "f1", "golden_recall", "searches_per_question",
         "redundancy", "format_rate",
@@ -94,6 +98,7 @@ def test_a_finished_comparison_is_not_run_again(compared: Path, monkeypatch: pyt
     assert compare(compared) == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_to_the_same_figures(
     compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,11 +126,46 @@ def test_an_interrupted_comparison_goes_on_to_the_same_figures(
     assert without_times(read(tmp_path)) == without_times(read(compared))
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_figures(compared: Path, tmp_path: Path) -> None:
     assert compare(tmp_path, "--jobs", "2") == 0
     assert without_times(read(tmp_path)) == without_times(read(compared))
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_with_checkpoints(compared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    shutil.copytree(compared, folder)
+    shutil.rmtree(folder / "seed-0" / "steppo")
+    shutil.rmtree(folder / "seed-0" / "ppo")
+    flags = ["--output-dir", str(folder), "--seeds", "1", "--jobs", "2", *SMALL]
+    # However the tests were started, this process is to be interruptible.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from stepsearch.cli.main import main; sys.exit(main())"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "compare", *flags, "training.max_steps=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    logs = [folder / "seed-0" / method / "logs" / "metrics.jsonl" for method in ("steppo", "ppo")]
+    while not all(log.is_file() and len(log.read_text().splitlines()) > 2 for log in logs):
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    try:
+        output, errors = run.communicate(timeout=120)
+    finally:
+        run.kill()
+    assert run.returncode == 130, errors
+    assert "the same command goes on:\n  stepsearch compare --output-dir" in output
+    assert errors.strip() == "interrupted"
+    for log in logs:
+        steps = json.loads(log.read_text().splitlines()[-1])["step"]
+        assert (log.parents[1] / "checkpoints" / f"step-{steps:06d}").is_dir()
+
+
+@pytest.mark.slow
 def test_an_error_in_a_process_is_one_line(compared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(compared, folder)
@@ -140,13 +180,14 @@ def test_an_error_in_a_process_is_one_line(compared: Path, tmp_path: Path, capsy
     assert "Traceback" not in "".join(errors)
 
 
+@pytest.mark.slow
 def test_a_method_with_another_start_has_its_own(tmp_path: Path) -> None:
     more = ("--method", "short=training.batch_size=2", "--method", "terse=rollout.max_turn_tokens=12")
     assert compare(tmp_path, *more, seeds=1, methods=("ppo",)) == 0
     assert len(list((tmp_path / "seed-0").glob("start-*"))) == 2
     record = read(tmp_path)
     assert (record["reference"], list(record["differences"])) == ("ppo", ["short", "terse"])
-    assert "before training" not in record["figures"]
+    assert "before" not in record["figures"]
     assert "questions alone" in record["intervals"]
 
 

@@ -146,10 +146,10 @@ class _Worker:
             ) from None
 
     def ask_to_end(self) -> None:
-        """Interrupt the job, as Ctrl-C would; a process without one ends by itself."""
-        if self.job is None:
-            self.process.terminate()
-        elif self.process.pid is not None:
+        """Interrupt the job, as Ctrl-C would, and let no other follow it."""
+        with suppress(BrokenPipeError):
+            self.connection.send(None)
+        if self.job is not None and self.process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGINT)
 
@@ -183,12 +183,11 @@ def _work(connection: Connection) -> None:
     # Ctrl-C on the terminal reaches the first process alone, which passes it on once.
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    silence_loading_bars()
     # The first process may be gone: nobody is left to tell.
     with suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         connection.send(("ready",))
-        while True:
-            connection.send(_outcome(connection.recv(), connection))
+        while (job := connection.recv()) is not None:
+            connection.send(_outcome(job, connection))
 
 
 def _outcome(job: Job, connection: Connection) -> tuple[Any, ...]:
@@ -197,6 +196,8 @@ def _outcome(job: Job, connection: Connection) -> tuple[Any, ...]:
     def report(share: float, note: str) -> None:
         connection.send(("report", share, note))
 
+    # Not before the first job has come, which imports what has bars.
+    silence_loading_bars()
     try:
         job.perform(report)
     except KeyboardInterrupt:

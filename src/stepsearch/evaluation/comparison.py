@@ -26,7 +26,7 @@ training episodes, which are sampled."""
 TARGETS = (0.5, 0.8)
 """Dev EM whose first step is reported."""
 LEARNING = "dev_em_over_training"
-BEFORE = "before training"
+BEFORE = "before"
 
 
 @dataclass(frozen=True, slots=True)

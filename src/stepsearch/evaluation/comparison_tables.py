@@ -17,7 +17,7 @@ LABELS = {
     "searches_per_question": "searches per question",
     "redundancy": "redundant documents",
     "format_rate": "format rate",
-    LEARNING: "mean dev EM over training",
+    LEARNING: "mean dev EM in training",
 }
 Rows = list[list[str]]
 
@@ -47,7 +47,7 @@ def comparison_markdown(comparison: Comparison, settings: Mapping[str, Sequence[
         f"- `{name}`: {', '.join(f'`{s}`' for s in of) or 'the settings as given'}" for name, of in settings.items()
     ]
     parts.append("")
-    for title, head, rows in _sections(comparison, " "):
+    for title, head, rows in _sections(comparison, ", "):
         parts += [f"## {title}\n", _line(head), _line(["---", *["---:"] * (len(head) - 1)]), *map(_line, rows), ""]
     parts += [*(f"{note}." for note in notes(comparison)), "", "![Learning curves](curves.png)", ""]
     return "\n".join(parts)
@@ -57,9 +57,9 @@ def notes(comparison: Comparison) -> list[str]:
     """Return what a reader of the tables has to know."""
     found = [comparison.covers, "Figures are of each run's best checkpoint by dev EM; EM is greedy unless said"]
     if len(comparison.seeds) > 1:
-        found.append("Intervals of mean dev EM over training: bootstrap over seeds alone")
+        found.append("Mean dev EM in training is over all steps; its intervals are a bootstrap over seeds alone")
     if not comparison.paired:
-        found.append("The methods did not answer the same questions: only mean dev EM is compared by seed")
+        found.append("The methods did not answer the same questions: only mean dev EM in training is compared")
     return found
 
 
@@ -69,7 +69,11 @@ def _sections(comparison: Comparison, between: str) -> list[tuple[str, list[str]
     questions = f"{comparison.questions[0]} questions a seed"
     figures = ("Mean over seeds, 95 % interval", ["", *columns], _rows(comparison.figures, columns, between, _figure))
     per_seed = (f"EM by seed, of {questions}", ["seed", *columns], _seed_rows(comparison, columns))
-    steps = ("Median step of the first dev EM", ["", *comparison.methods], _step_rows(comparison))
+    steps = (
+        "Median of the first evaluated step with that dev EM (seeds that came there)",
+        ["", *comparison.methods],
+        _step_rows(comparison),
+    )
     sections = [figures, per_seed, steps]
     if len(comparison.methods) > 1:
         others = list(comparison.methods[1:])
@@ -97,20 +101,26 @@ def _rows(
 def _figure(interval: Interval, between: str) -> str:
     if math.isnan(interval.value):
         return "–"
-    return f"{interval.value:.3f}{between}({interval.low:.3f} – {interval.high:.3f})"
+    return between.join((_short(interval.value), f"{_short(interval.low)}–{_short(interval.high)}"))
 
 
 def _signed(interval: Interval, between: str) -> str:
     if math.isnan(interval.value):
         return "–"
-    return f"{interval.value:+.3f}{between}({interval.low:+.3f} – {interval.high:+.3f})"
+    value, low, high = (_short(number, "+") for number in (interval.value, interval.low, interval.high))
+    return between.join((value, f"{low} to {high}"))
+
+
+def _short(number: float, sign: str = "") -> str:
+    """Return three decimals without the zero before them, so that many methods fit side by side."""
+    return f"{number:{sign}.3f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:{sign}.2f}"
 
 
 def _seed_rows(comparison: Comparison, columns: Sequence[str]) -> Rows:
     values = [comparison.figures[column]["em"].per_seed for column in columns]
-    rows = [[str(seed), *(f"{of[i]:.3f}" for of in values)] for i, seed in enumerate(comparison.seeds)]
-    rows.append(["median", *(f"{statistics.median(of):.3f}" for of in values)])
-    rows.append(["lowest – highest", *(f"{min(of):.3f} – {max(of):.3f}" for of in values)])
+    rows = [[str(seed), *(_short(of[i]) for of in values)] for i, seed in enumerate(comparison.seeds)]
+    rows.append(["median", *(_short(statistics.median(of)) for of in values)])
+    rows.append(["lowest–highest", *(f"{_short(min(of))}–{_short(max(of))}" for of in values)])
     return rows
 
 
@@ -125,7 +135,7 @@ def _steps(steps: Sequence[int | None]) -> str:
     """Return the median; a seed that never came there counts as later than any."""
     reached = sum(step is not None for step in steps)
     middle = statistics.median_high([math.inf if step is None else step for step in steps])
-    return f"{'never' if math.isinf(middle) else f'{middle:.0f}'} ({reached} of {len(steps)} seeds)"
+    return f"{'never' if math.isinf(middle) else f'{middle:.0f}'} ({reached} of {len(steps)})"
 
 
 def _line(cells: Sequence[str]) -> str:

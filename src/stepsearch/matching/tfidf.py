@@ -41,6 +41,14 @@ def count_terms(text: str, stop_words: frozenset[str] = NO_STOP_WORDS) -> TermCo
     return TermCounts(counts, sum(count * count for count in counts.values()))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PairTerms:
+    """A document's term counts, and its square norm in a fit with another one that shares no term with it."""
+
+    counts: Mapping[str, int]
+    square_norm: float
+
+
 class GoldenTerms:
     """The golden documents of one question, counted once, to which any number of documents are compared.
 
@@ -57,6 +65,7 @@ class GoldenTerms:
             for term, count in count_terms(text, stop_words).counts.items():
                 postings.setdefault(term, []).append((index, count))
         self._postings = postings
+        self._document_frequencies = {term: len(entries) for term, entries in postings.items()}
         # The norms' squares under the fit on [document] + golden documents, had the document none of their terms.
         weights = _squared_idf(self._size + 1)
         self._square_norms = [0.0] * self._size
@@ -85,30 +94,33 @@ class GoldenTerms:
 
     def cosine_between(self, text: str, other: str) -> float:
         """Return the cosine of two documents, fitted on [text, other] + golden documents."""
-        first, second = count_terms(text, self._stop_words), count_terms(other, self._stop_words)
+        return self.cosine_of_pair(self.pair_terms(text), self.pair_terms(other))
+
+    def pair_terms(self, text: str) -> PairTerms:
+        """Return a document as `cosine_of_pair` reads it; worth keeping where it meets several others."""
+        document = count_terms(text, self._stop_words)
         weights = _squared_idf(self._size + 2)
-        first_norm, second_norm = self._norm_alone(first, weights), self._norm_alone(second, weights)
-        dot = 0.0
-        for term, count in first.counts.items():
-            other_count = second.counts.get(term)
-            if other_count is None:
-                continue
-            df = len(self._postings.get(term, ()))
+        square_norm = document.square_sum * weights[1]
+        for term, count in document.counts.items():
+            df = self._document_frequencies.get(term)
+            if df is not None:
+                square_norm += count * count * (weights[df + 1] - weights[1])
+        return PairTerms(document.counts, square_norm)
+
+    def cosine_of_pair(self, first: PairTerms, second: PairTerms) -> float:
+        """Return the cosine of two documents, fitted on both + golden documents."""
+        weights = _squared_idf(self._size + 2)
+        first_norm, second_norm, dot = first.square_norm, second.square_norm, 0.0
+        # In the order of the first text, not of a set: sums must not depend on how strings are hashed.
+        for term in [term for term in first.counts if term in second.counts]:
+            count, other_count = first.counts[term], second.counts[term]
+            df = self._document_frequencies.get(term, 0)
             weight = weights[df + 2]
             more = weight - weights[df + 1]
             dot += count * other_count * weight
             first_norm += count * count * more
             second_norm += other_count * other_count * more
         return _cosine(dot, first_norm, second_norm)
-
-    def _norm_alone(self, document: TermCounts, weights: Sequence[float]) -> float:
-        """Return the square norm of a document that shares no term with the other one of its pair."""
-        square_norm = document.square_sum * weights[1]
-        for term, count in document.counts.items():
-            entries = self._postings.get(term)
-            if entries is not None:
-                square_norm += count * count * (weights[len(entries) + 1] - weights[1])
-        return square_norm
 
 
 @lru_cache(maxsize=1 << 9)

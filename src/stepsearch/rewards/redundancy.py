@@ -23,11 +23,13 @@ def redundancy_penalty(
     if not documents:
         return 0.0
     known = {passage.id: passage.text for passage in earlier}
+    met = [golden.pair_terms(text) for text in known.values()] if threshold < 1 else []
 
     def repeats(passage: Passage) -> bool:
         if passage.id in known:
             return True
-        return threshold < 1 and any(golden.cosine_between(passage.text, text) >= threshold for text in known.values())
+        document = golden.pair_terms(passage.text) if met else None
+        return document is not None and any(golden.cosine_of_pair(document, other) >= threshold for other in met)
 
     return sum(map(repeats, documents)) / len(documents)
 
