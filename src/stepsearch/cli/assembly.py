@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stepsearch.cli.progress import Advance, unseen
-from stepsearch.config import Config, SearchSettings, Section, load_config
+from stepsearch.config import Config, RolloutSettings, SearchSettings, Section, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.errors import ConfigError, ModelError
 from stepsearch.evaluation.baselines import Baselines
@@ -128,16 +128,13 @@ def build_policy(
     style = "question" if config.model.prompt == "auto" else config.model.prompt
     tokenizer = ModelTokenizer(hf_tokenizer, style)
     check_prompts(questions, tokenizer, config)
-    observations = ObservationBuilder(
-        tokenizer, config.rollout.max_observation_tokens, config.rollout.max_passage_tokens
-    )
     warm_start(
         causal_lm,
         questions,
         DemonstrationWriter(
             guard(search, config.search), top_k=config.search.top_k, max_searches=config.reward.max_search_steps
         ),
-        DemonstrationEncoder(tokenizer, observations, config.model.max_length),
+        DemonstrationEncoder(tokenizer, observation_builder(tokenizer, config.rollout), config.model.max_length),
         config.warm_start,
         seed=config.seed,
         exchangeable=name_token_groups(hf_tokenizer),
@@ -145,6 +142,11 @@ def build_policy(
         on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
     return StepSearchModel(causal_lm, tokenizer)
+
+
+def observation_builder(tokenizer: ModelTokenizer, settings: RolloutSettings) -> ObservationBuilder:
+    """Return what writes search results within the settings' budgets."""
+    return ObservationBuilder(tokenizer, settings.max_observation_tokens, settings.max_passage_tokens)
 
 
 class Player:
@@ -170,6 +172,7 @@ class Player:
             )
             for _ in range(workers)
         ]
+        self._observations = observation_builder(policy.tokenizer, config.rollout)
 
     def runner(self, temperature: float) -> EpisodeRunner:
         """Return a runner that samples at that temperature, with as many engines as there are workers.
@@ -193,6 +196,7 @@ class Player:
             max_length=self.config.model.max_length,
             max_search_steps=self.config.reward.max_search_steps,
             search_top_k=self.config.search.top_k,
+            observations=self._observations,
         )
 
     def baselines(self, temperature: float) -> Baselines:
@@ -202,7 +206,7 @@ class Player:
             self._engines[0],
             self.policy.tokenizer,
             self.search,
-            ObservationBuilder(self.policy.tokenizer, rollout.max_observation_tokens, rollout.max_passage_tokens),
+            self._observations,
             top_k=self.config.search.top_k,
             max_tokens=rollout.max_turn_tokens,
             max_length=self.config.model.max_length,

@@ -13,7 +13,11 @@ from stepsearch.types import Question, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class EpisodeScore:
-    """One episode against its gold data; None where the question has no golden documents or nothing was retrieved."""
+    """One episode against its gold data; None where the question has no golden documents or nothing was retrieved.
+
+    `repeated` counts retrieved documents that an earlier search had brought, `redundant` the searches that brought
+    nothing else.
+    """
 
     em: float
     f1: float
@@ -21,6 +25,7 @@ class EpisodeScore:
     golden_recall: float | None
     retrieved: int
     repeated: int
+    redundant: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class SearchAnalytics:
         queries: searches issued.
         failed: the engine gave no result in time, retries included.
         empty: the engine answered with nothing.
+        redundant: brought documents, all of which an earlier search of the episode had brought.
         golden: brought a golden document that no earlier search of the episode had brought.
         success_rate: `golden` over the queries of questions with golden documents; None without such queries.
         judged: those queries.
@@ -39,6 +45,7 @@ class SearchAnalytics:
     queries: int
     failed: int
     empty: int
+    redundant: int
     golden: int
     success_rate: float | None
     judged: int
@@ -94,14 +101,15 @@ def score_episode(trajectory: Trajectory) -> EpisodeScore:
     """Return how one episode did."""
     em, f1 = score_answer(trajectory.question, trajectory.answer)
     seen: set[str] = set()
-    retrieved = repeated = 0
+    retrieved = repeated = redundant = 0
     for step in trajectory.steps:
         ids = [passage.id for passage in step.passages]
         retrieved += len(ids)
         repeated += sum(passage_id in seen for passage_id in ids)
+        redundant += bool(ids) and seen.issuperset(ids)
         seen.update(ids)
     recall = golden_recall(trajectory.question.golden_passages, trajectory.steps)
-    return EpisodeScore(em, f1, len(trajectory.steps), recall, retrieved, repeated)
+    return EpisodeScore(em, f1, len(trajectory.steps), recall, retrieved, repeated, redundant)
 
 
 def measure(trajectories: Sequence[Trajectory]) -> EvaluationMetrics:
@@ -128,12 +136,12 @@ def measure(trajectories: Sequence[Trajectory]) -> EvaluationMetrics:
         redundancy_count=retrieved,
         format_rate=mean(trajectory.format_error is None for trajectory in trajectories),
         stop_reasons=dict(sorted(Counter(str(trajectory.stop_reason) for trajectory in trajectories).items())),
-        search=analyse_searches(trajectories),
+        search=analyse_searches(trajectories, sum(score.redundant for score in scores)),
     )
 
 
-def analyse_searches(trajectories: Iterable[Trajectory]) -> SearchAnalytics:
-    """Return what became of every search of the episodes."""
+def analyse_searches(trajectories: Iterable[Trajectory], redundant: int) -> SearchAnalytics:
+    """Return what became of every search of the episodes, `redundant` of which brought nothing new."""
     queries = failed = empty = golden_hits = judged = 0
     for trajectory in trajectories:
         missing = list(trajectory.question.golden_passages)
@@ -145,7 +153,9 @@ def analyse_searches(trajectories: Iterable[Trajectory]) -> SearchAnalytics:
             found = found_golden(missing, step.passages)
             golden_hits += bool(found)
             missing = [passage for passage in missing if passage not in found]
-    return SearchAnalytics(queries, failed, empty, golden_hits, golden_hits / judged if judged else None, judged)
+    return SearchAnalytics(
+        queries, failed, empty, redundant, golden_hits, golden_hits / judged if judged else None, judged
+    )
 
 
 def mean(values: Iterable[float]) -> float:

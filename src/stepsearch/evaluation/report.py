@@ -16,6 +16,7 @@ _TAIL = (
     "searches per question",
     "golden recall",
     "redundant documents",
+    "redundant searches",
     "searches that found new gold",
     "failed searches",
     "format rate",
@@ -75,6 +76,9 @@ def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
         yield "golden recall", f"{metrics.golden_recall:.3f} (of {metrics.golden_recall_count})"
     if metrics.redundancy is not None:
         yield "redundant documents", f"{metrics.redundancy:.3f} (of {metrics.redundancy_count})"
+    if metrics.search.queries:
+        share = metrics.search.redundant / metrics.search.queries
+        yield "redundant searches", f"{share:.3f} (of {metrics.search.queries})"
     if metrics.search.success_rate is not None:
         yield "searches that found new gold", f"{metrics.search.success_rate:.3f} (of {metrics.search.judged})"
     if metrics.search.failed:

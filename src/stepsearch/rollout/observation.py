@@ -1,5 +1,6 @@
 """What a search result looks like to the policy, in tokens and within a budget."""
 
+import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ _CACHED_TEXTS = 16_384
 class ObservationBuilder:
     """Turns search outcomes into token ids. Each text is tokenised once; documents are data and cannot act.
 
+    Safe to share between threads.
+
     Args:
         tokenizer: encodes markup and outside text.
         max_observation_tokens: budget of one result, tags included.
@@ -40,6 +43,7 @@ class ObservationBuilder:
         self._room = max_observation_tokens - len(self._prefix) - len(self._suffix)
         self._max_passage = max_passage_tokens
         self._encoded: OrderedDict[str, array[int]] = OrderedDict()
+        self._lock = threading.Lock()
         if self._room < 1:
             tags = len(self._prefix) + len(self._suffix)
             raise ConfigError(
@@ -49,7 +53,8 @@ class ObservationBuilder:
 
     def build(self, outcomes: Sequence[SearchOutcome]) -> list[list[int]]:
         """Return the observation of each outcome: tags, and between them what the budget holds of the documents."""
-        encoded = self._encode([text for outcome in outcomes for pair in _parts(outcome.passages) for text in pair])
+        with self._lock:
+            encoded = self._encode([text for outcome in outcomes for pair in _parts(outcome.passages) for text in pair])
         return [self._prefix + self._inside(outcome, encoded) + self._suffix for outcome in outcomes]
 
     def _inside(self, outcome: SearchOutcome, encoded: "Mapping[str, array[int]]") -> list[int]:

@@ -65,6 +65,7 @@ class RolloutRunner:
         max_length: tokens an episode may have, prompt included.
         max_search_steps: searches an episode may issue.
         search_top_k: documents per query.
+        observations: writes search results within the budgets of `settings`; default: one of the runner's own.
 
     Raises:
         ConfigError: the budgets cannot fit `max_length`, or an observation's budget cannot hold its tags.
@@ -80,6 +81,7 @@ class RolloutRunner:
         max_length: int,
         max_search_steps: int,
         search_top_k: int,
+        observations: ObservationBuilder | None = None,
     ) -> None:
         longest_prompt(max_length, settings)
         self._engine = engine
@@ -89,7 +91,9 @@ class RolloutRunner:
         self._top_k = search_top_k
         self._budget = EpisodeBudget(max_length, settings.max_turn_tokens, max_search_steps, settings.max_corrections)
         self._environment = EnvironmentText.encode(tokenizer)
-        self._observations = ObservationBuilder(tokenizer, settings.max_observation_tokens, settings.max_passage_tokens)
+        self._observations = observations or ObservationBuilder(
+            tokenizer, settings.max_observation_tokens, settings.max_passage_tokens
+        )
 
     def run(
         self,

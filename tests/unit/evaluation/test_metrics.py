@@ -40,7 +40,8 @@ def test_one_episode() -> None:
     score = score_episode(episode("the Bela", (GOLD[0], OTHER), (GOLD[0],), ()))
     assert (score.em, score.f1) == (0.0, pytest.approx(2 / 3))
     assert (score.searches, score.golden_recall) == (3, 0.5)
-    assert (score.retrieved, score.repeated) == (3, 1)
+    # The second search brought nothing but the first one's; the third brought nothing, which repeats nothing.
+    assert (score.retrieved, score.repeated, score.redundant) == (3, 1, 1)
 
 
 def test_an_engine_that_returns_texts_finds_golden_documents_by_their_body() -> None:
@@ -78,6 +79,7 @@ def test_means_and_what_they_are_over() -> None:
     assert metrics.stop_reasons == {"answered": 3, "context_full": 1}
     search = metrics.search
     assert (search.queries, search.failed, search.empty, search.golden, search.judged) == (7, 1, 1, 3, 6)
+    assert search.redundant == 1
     assert search.success_rate == 0.5
 
 
