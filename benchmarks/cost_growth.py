@@ -22,11 +22,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 import transformers
-from matplotlib import pyplot
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from shared.drawn_episodes import DrawnRunner, Texts, Workload
@@ -183,8 +181,13 @@ def exponent(sizes: list[int], seconds: list[float]) -> float:
 
 def draw_plot(name: str, points: Mapping[int, dict[str, float]], folder: Path) -> None:
     """Write one plot with a line per term, and a dotted one that is linear."""
+    import matplotlib  # Needed for nothing else here.
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     sizes = list(points)
-    figure, axes = pyplot.subplots(figsize=(5.6, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.0, 4.0), layout="constrained")
     for term, marker in zip(TERMS, "osD^", strict=True):
         seconds = [point[term] for point in points.values()]
         axes.loglog(sizes, seconds, marker=marker, label=f"{term} ({exponent(sizes, seconds):.2f})")
@@ -195,7 +198,7 @@ def draw_plot(name: str, points: Mapping[int, dict[str, float]], folder: Path) -
     axes.set_xlabel({"documents": "documents per search", "context": "tokens per episode"}.get(name, name))
     axes.set_ylabel("processor seconds per step")
     axes.grid(alpha=0.3)
-    axes.legend(title="term (exponent)")
+    figure.legend(title="term (exponent)", loc="outside right upper")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"cost_growth_{name}.png", dpi=110)
     pyplot.close(figure)
@@ -210,7 +213,6 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, help="folder to draw into; default: none is drawn")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    matplotlib.use("Agg")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}; processor seconds per step")
     for name in options.sweeps:
         count = len(SWEEPS[name])

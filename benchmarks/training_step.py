@@ -87,6 +87,7 @@ def settings(options: argparse.Namespace) -> Config:
             "training.threads=1",
             f"training.microbatch_tokens={options.microbatch_tokens}",
             "logging.tensorboard=false",
+            *options.overrides,
         ]
     )
 
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--observation-tokens", type=int, nargs=2, default=[16, 32], help="of a search result's")
     parser.add_argument("--microbatch-tokens", type=int, default=8192, help="ours, per pass")
     parser.add_argument("--accumulation", type=int, default=1, help="TRL's gradient_accumulation_steps")
+    parser.add_argument("overrides", nargs="*", help="section.key=value of StePPO's settings")
     options = parser.parse_args()
     torch.set_num_threads(1)
     workload = draw_workload(options)
@@ -233,7 +235,7 @@ def compare(
         "rest": lambda cost: cost.update,
         "step, wall": lambda cost: cost.step[1],
     }.items():
-        print(f"ratio of {part}: {spread([of(other) / of(mine) for mine, other in pairs], '.1f')}")
+        print(f"ratio of {part}: {spread([of(other) / of(mine) for mine, other in pairs])}")
 
 
 if __name__ == "__main__":
