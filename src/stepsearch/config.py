@@ -126,8 +126,9 @@ class TrainingSettings(Section):
         default="reward", description="Where KL to the reference counts."
     )
     kl_coef: float = Field(default=1e-3, ge=0, description="Weight of the KL to the reference.")
-    critic: Literal["separate", "shared"] = Field(
-        default="separate", description="A network of its own, or a head on the policy's."
+    critic: Literal["separate", "shared", "group"] = Field(
+        default="separate",
+        description="A network of its own, a head on the policy's, or none: the question's episodes as a group (GRPO).",
     )
     value_warmup_steps: int = Field(default=0, ge=0, description="First steps that train the critic alone.")
     value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
@@ -225,6 +226,12 @@ class Config(Section):
     def _possible(self) -> "Config":
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
             raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
+        if self.training.critic == "group" and self.training.rollouts_per_question < 2:
+            raise ValueError(
+                "training.critic=group compares a question's episodes: raise training.rollouts_per_question"
+            )
+        if self.training.critic == "group" and self.training.value_warmup_steps:
+            raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
         if self.training.workers > 1 and self.training.mixed_precision != "no":
             raise ValueError("training.workers above 1 and training.mixed_precision exclude each other: set one back")
         return self

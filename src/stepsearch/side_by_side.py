@@ -19,7 +19,7 @@ def side_by_side(parts: Sequence[Callable[[], Result]], workers: int) -> list[Re
     Raises:
         Exception: what the first of the failed parts raised, when all parts have ended.
     """
-    if workers == 1 or len(parts) == 1:
+    if workers == 1 or len(parts) < 2:
         return [part() for part in parts]
     with ThreadPoolExecutor(min(workers, len(parts)), thread_name_prefix="worker") as pool:
         running = [pool.submit(part) for part in parts]

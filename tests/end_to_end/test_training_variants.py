@@ -78,6 +78,15 @@ def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:
     assert not [name for name in names if "value_head" in name]
 
 
+def test_a_group_of_episodes_instead_of_a_critic(tmp_path: Path) -> None:
+    group = {"training.critic": "group", "training.rollouts_per_question": 4, "training.batch_size": 2}
+    first, second = train(tmp_path, {**group, "training.value_warmup_steps": 0, "training.workers": 2})
+    assert not [key for key in (*first, *second) if key.startswith("value/") or "critic" in key]
+    assert first["optim/grad_norm"] > 0
+    assert abs(second["policy/kl_to_reference"]) > abs(first["policy/kl_to_reference"])
+    assert StepSearchModel.load(tmp_path / "checkpoints" / "best_model")
+
+
 def test_mixed_precision_is_the_same_for_whoever_reads_an_episode(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.mixed_precision": "bf16"}))
     seen: list[bool] = []

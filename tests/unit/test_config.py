@@ -176,3 +176,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match=r"binary\.yaml"):
         load_config(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["training.critic=group"], r"training\.rollouts_per_question"),
+        (
+            ["training.critic=group", "training.rollouts_per_question=4", "training.value_warmup_steps=1"],
+            r"training\.value_warmup_steps",
+        ),
+        (["training.workers=2", "training.mixed_precision=bf16"], r"training\.mixed_precision"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused_by_name(overrides: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_config(None, overrides)

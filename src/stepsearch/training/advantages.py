@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 WHITENING_EPSILON = 1e-8
+GROUP_EPSILON = 1e-6
 
 
 class Advantages(NamedTuple):
@@ -56,6 +57,24 @@ def _gae(rewards: Tensor, values: Tensor, gamma: float, gae_lambda: float) -> Te
         running = delta + gamma * gae_lambda * running
         columns.append(running)
     return torch.stack(columns[::-1], dim=1) if columns else torch.zeros_like(rewards)
+
+
+def group_advantages(token_level_rewards: Tensor, response_mask: Tensor, group_size: int) -> Tensor:
+    """Return the advantage [B, T] of an episode over its group, on each of its sampled tokens (Shao et al. 2024, GRPO).
+
+    With R the sum of an episode's rewards, and mean and unbiased standard deviation over the episodes of its question:
+        A = (R - mean) / (std + 1e-6)
+    When a token was rewarded is lost: that is the difference from GAE.
+
+    Args:
+        token_level_rewards: [B, T]; rewards off the mask are ignored.
+        response_mask: [B, T] 1 where the policy sampled the token.
+        group_size: episodes of one question, at least 2, which stand together; B is a multiple of it.
+    """
+    totals = (token_level_rewards * response_mask).sum(dim=1).view(-1, group_size)
+    spread = totals.std(dim=1, keepdim=True) + GROUP_EPSILON
+    relative = (totals - totals.mean(dim=1, keepdim=True)) / spread
+    return relative.view(-1, 1) * response_mask
 
 
 def whiten(values: Tensor, mask: Tensor, sum_over_processes: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:

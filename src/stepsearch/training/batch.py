@@ -73,17 +73,17 @@ class PPOBatch(EpisodeBatch):
         token_level_rewards: scores less the KL penalty, where KL counts in the reward.
         old_logprobs: of the sampled tokens, before the update; 0 off the mask.
         ref_logprobs: under the reference; None without one.
-        old_values: critic's estimates before the update; 0 off the mask.
-        advantages: whitened over the sampled tokens; 0 off the mask.
-        returns: what the critic learns; not whitened.
+        old_values: critic's estimates before the update; 0 off the mask; None without a critic.
+        advantages: whitened over the sampled tokens, or relative to the group; 0 off the mask.
+        returns: what the critic learns; not whitened; None without a critic.
     """
 
     token_level_rewards: Tensor
     old_logprobs: Tensor
     ref_logprobs: Tensor | None
-    old_values: Tensor
+    old_values: Tensor | None
     advantages: Tensor
-    returns: Tensor
+    returns: Tensor | None
 
 
 def collate(trajectories: Sequence[Trajectory], scores: Sequence[Sequence[float]], pad_id: int) -> EpisodeBatch:

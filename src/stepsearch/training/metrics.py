@@ -70,14 +70,18 @@ def batch_metrics(batch: PPOBatch, entropy: Tensor | None) -> dict[str, float]:
     """
     mask = batch.response_mask
     tokens = mask.sum().clamp(min=1)
-    means = {"value/mean": (batch.old_values * mask).sum() / tokens}
+    means: dict[str, Tensor] = {}
+    if batch.old_values is not None:
+        means["value/mean"] = (batch.old_values * mask).sum() / tokens
     if entropy is not None:
         means["policy/entropy"] = entropy.sum() / tokens
         means["rollout/logprob_gap"] = ((batch.old_logprobs - batch.rollout_logprobs).abs() * mask).sum() / tokens
     if batch.ref_logprobs is not None:
         means["policy/kl_to_reference"] = (k1(batch.old_logprobs, batch.ref_logprobs) * mask).sum() / tokens
     measured = {key: float(mean) for key, mean in means.items()}
-    return {**measured, "value/explained_variance": explained_variance(batch.old_values, batch.returns, mask)}
+    if batch.old_values is not None and batch.returns is not None:
+        measured["value/explained_variance"] = explained_variance(batch.old_values, batch.returns, mask)
+    return measured
 
 
 def coverage_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -54,12 +54,15 @@ class Learner:
 
 
 class Networks(NamedTuple):
-    """What is trained, as `Accelerator.prepare` returned it; `value_model` is None for a head on the policy."""
+    """What is trained, as `Accelerator.prepare` returned it.
+
+    `value_model` is None for a head on the policy, and both it and `critic_learner` where there is no critic.
+    """
 
     policy: nn.Module
     value_model: nn.Module | None
     policy_learner: Learner
-    critic_learner: Learner
+    critic_learner: Learner | None
 
 
 def start_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
@@ -98,7 +101,9 @@ def refuse_processes(count: int) -> None:
 def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
     """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
     settings = config.training
-    if settings.critic == "shared":
+    if settings.critic == "group":
+        value_model = critic = None
+    elif settings.critic == "shared":
         value_model, critic = None, new_value_head(policy.causal_lm, config.seed)
         policy.value_head = critic
     else:
@@ -109,12 +114,14 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
             value_model.enable_gradient_checkpointing()
     decay = settings.weight_decay
     policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
-    critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
+    critic_learner = None
+    if critic is not None:
+        critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
     return Networks(
         policy=accelerator.prepare(policy),
         value_model=None if value_model is None else accelerator.prepare(value_model),
         policy_learner=policy_learner.prepared(accelerator),
-        critic_learner=critic_learner.prepared(accelerator),
+        critic_learner=None if critic_learner is None else critic_learner.prepared(accelerator),
     )
 
 

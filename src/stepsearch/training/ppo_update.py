@@ -129,7 +129,9 @@ class PPOUpdate:
         """
         settings, networks = self._settings, self._networks
         warming = step < settings.value_warmup_steps
-        rates = {"optim/critic_learning_rate": networks.critic_learner.set_rate(step, total_steps)}
+        rates: dict[str, float] = {}
+        if networks.critic_learner is not None:
+            rates["optim/critic_learning_rate"] = networks.critic_learner.set_rate(step, total_steps)
         if not warming:
             rates["optim/learning_rate"] = networks.policy_learner.set_rate(step, total_steps)
         passes = settings.value_warmup_epochs if warming else settings.update_epochs
@@ -150,9 +152,11 @@ class PPOUpdate:
         return cast(Tensor, self._accelerator.reduce(x, reduction="sum"))
 
     def _parts(self, warming: bool) -> list[_Part]:
-        """Return what learns independently of each other: the critic alone while it warms up."""
+        """Return what learns independently of each other: while the critic warms up, it alone."""
         policy, value_model = self._networks.policy, self._networks.value_model
         for_policy = {"grad_norm": self._networks.policy_learner}
+        if self._networks.critic_learner is None:
+            return [_Part(policy, self._policy_loss, for_policy)]
         for_critic = {"critic_grad_norm": self._networks.critic_learner}
         if value_model is not None:
             critic = _Part(value_model, self._value_loss, for_critic)
@@ -217,7 +221,8 @@ class PPOUpdate:
 
     def _clipped_value_loss(self, values: Tensor, batch: PPOBatch, totals: _Totals) -> Tensor:
         clip = self._settings.value_clip_range
-        value = clipped_value_loss(values, batch.old_values, batch.returns, batch.response_mask, clip)
+        old_values, returns = cast(Tensor, batch.old_values), cast(Tensor, batch.returns)
+        value = clipped_value_loss(values, old_values, returns, batch.response_mask, clip)
         totals.add(value_loss=value.loss, value_clipped=value.clipped)
         return self._settings.value_coef * value.loss
 

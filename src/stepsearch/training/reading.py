@@ -20,13 +20,13 @@ class Readings:
         old_logprobs: of the sampled tokens under the policy.
         entropy: of the policy where they were sampled; None if the policy was not read.
         ref_logprobs: under the reference; None without one.
-        old_values: the critic's estimates.
+        old_values: the critic's estimates; None without one.
     """
 
     old_logprobs: Tensor
     entropy: Tensor | None
     ref_logprobs: Tensor | None
-    old_values: Tensor
+    old_values: Tensor | None
 
 
 def reads_policy(settings: TrainingSettings) -> bool:
@@ -57,7 +57,7 @@ def read_batch(
         episodes: what was sampled.
         policy: a `StepSearchModel`; None where the log-probabilities as sampled serve.
         reference: a frozen one; None where KL counts nowhere.
-        value_model: a `ValueModel`; None where the policy has the value head.
+        value_model: a `ValueModel`; None where the policy has the value head, or nothing has.
         temperature: divides the logits, as when sampling.
         token_budget: tokens, padding included, per forward pass.
         workers: threads; one network is read in one of them.
@@ -87,7 +87,7 @@ def read_batch(
         old_logprobs=found.get("old_logprobs", episodes.rollout_logprobs),
         entropy=found.get("entropy"),
         ref_logprobs=found.get("ref_logprobs"),
-        old_values=found["old_values"],
+        old_values=found.get("old_values"),
     )
 
 

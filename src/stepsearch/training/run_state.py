@@ -69,11 +69,12 @@ def restore_run(
 
 def _parts(networks: Networks, accelerator: Accelerator) -> dict[str, Any]:
     """Return what has a state, by its name in a checkpoint."""
-    parts = {
+    parts: dict[str, Any] = {
         "policy": accelerator.unwrap_model(networks.policy),
         "policy_optimizer": networks.policy_learner.optimizer,
-        "critic_optimizer": networks.critic_learner.optimizer,
     }
+    if networks.critic_learner is not None:
+        parts["critic_optimizer"] = networks.critic_learner.optimizer
     if networks.value_model is not None:
         parts["critic"] = accelerator.unwrap_model(networks.value_model)
     return parts

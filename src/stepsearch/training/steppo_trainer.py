@@ -17,7 +17,7 @@ from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCal
 from stepsearch.rollout import EpisodeRunner, episode_seed
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training import checkpoints
-from stepsearch.training.advantages import masked_gae, whiten
+from stepsearch.training.advantages import group_advantages, masked_gae, whiten
 from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate, save_failed_batch
 from stepsearch.training.health import alarms, collapse
 from stepsearch.training.interruption import noting_interruption
@@ -213,7 +213,14 @@ class StePPOTrainer:
         rewards = episodes.token_level_scores
         if settings.kl_mode == "reward" and readings.ref_logprobs is not None:
             rewards = rewards - settings.kl_coef * k1(readings.old_logprobs, readings.ref_logprobs)
-        estimates = masked_gae(rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda)
+        if readings.old_values is None:
+            advantages, returns = group_advantages(rewards, mask, settings.rollouts_per_question), None
+        else:
+            estimates = masked_gae(
+                rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
+            )
+            advantages = whiten(estimates.advantages, mask, self._update_rule.sum_over_processes) * mask
+            returns = estimates.returns
         episode_tensors: dict[str, Any] = episodes.tensors()
         return PPOBatch(
             **episode_tensors,
@@ -221,8 +228,8 @@ class StePPOTrainer:
             old_logprobs=readings.old_logprobs,
             ref_logprobs=readings.ref_logprobs,
             old_values=readings.old_values,
-            advantages=whiten(estimates.advantages, mask, self._update_rule.sum_over_processes) * mask,
-            returns=estimates.returns,
+            advantages=advantages,
+            returns=returns,
         )
 
     def _update(self, batch: PPOBatch) -> dict[str, float]:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from stepsearch.training.advantages import explained_variance, masked_gae, whiten
+from stepsearch.training.advantages import explained_variance, group_advantages, masked_gae, whiten
 
 
 def test_rewards_reach_back_over_retrieved_text_without_discount() -> None:
@@ -13,6 +13,16 @@ def test_rewards_reach_back_over_retrieved_text_without_discount() -> None:
     result = masked_gae(rewards, torch.zeros(1, 6), mask, gamma=0.5, gae_lambda=1.0)
     assert result.returns.tolist() == [[1.5, 3.0, 0.0, 0.0, 4.0, 0.0]]
     assert result.advantages.tolist() == result.returns.tolist()
+
+
+def test_an_episode_is_held_against_its_group() -> None:
+    # Totals of the first group 1 and 3, so 2 less and more than the mean over a deviation of sqrt(2); the 9 stands on
+    # retrieved text. The second group is of one mind and says nothing.
+    rewards = torch.tensor([[0.0, 1.0, 9.0], [1.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 1, 1]])
+    away = 1 / math.sqrt(2)
+    expected = [[-away, -away, 0.0], [away, away, away], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(group_advantages(rewards, mask, 2), torch.tensor(expected), rtol=0, atol=1e-5)
 
 
 def test_deltas_use_the_value_of_the_next_sampled_token() -> None:
