@@ -71,18 +71,20 @@ def eager_to_stop(causal_lm, tokenizer):
     return causal_lm
 
 
-@pytest.fixture(scope="module", params=["packed", "cache"])
+@pytest.fixture(scope="module", params=["layered", "packed", "cache"])
 def make_engine(request, random_policy):
     """Builds an engine of each kind over a policy that suits it."""
 
     def make(tokenizer, slots=4, eager=False, **options):
-        if request.param == "packed":
+        if request.param == "layered":
             causal_lm = random_policy(len(tokenizer))
+        elif request.param == "packed":
+            causal_lm = random_policy(len(tokenizer), "Olmo2")
         else:  # Bloom has positions of its own in its attention, which the packed one knows nothing of.
             causal_lm = random_policy(len(tokenizer), "Bloom", n_layer=2, n_head=4)
         if eager:
             eager_to_stop(causal_lm, tokenizer)
-        if request.param == "packed":
+        if request.param != "cache":
             return causal_lm, InProcessEngine(causal_lm, tokenizer, slots=slots, **options)
         with pytest.warns(UserWarning, match="BloomForCausalLM cannot be read packed"):
             return causal_lm, InProcessEngine(causal_lm, tokenizer, slots=slots, **options)

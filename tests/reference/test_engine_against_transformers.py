@@ -9,6 +9,7 @@ import torch
 from stepsearch.config import RolloutSettings
 from stepsearch.models.context_readers import CacheReader, PackedReader, PlainReader
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.packed_forward import LayeredForward, WholeForward
 from stepsearch.rollout import RolloutRunner, Sampling, SegmentEnd, episode_seed
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.types import Passage, Question
@@ -25,6 +26,7 @@ PACKED = {
     "GPTNeoX": {"num_key_value_heads": None},
     "OPT": {"num_key_value_heads": None, "ffn_dim": 48, "word_embed_proj_dim": 32},
 }
+LAYERED = {"Qwen2", "Llama", "Qwen3", "Mistral"}
 FALLBACK = {
     "Bloom": {"n_layer": 2, "n_head": 4},
     "Gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16},
@@ -76,6 +78,7 @@ def test_packed_logprobs_are_those_of_a_fresh_forward(random_policy, spelled_tok
     engine = check_against_fresh_forward(causal_lm, spelled_tokenizer)
 
     assert isinstance(engine._reader, PackedReader)
+    assert isinstance(engine._reader._forward, LayeredForward if kind in LAYERED else WholeForward)
 
 
 @pytest.mark.parametrize("kind", FALLBACK)

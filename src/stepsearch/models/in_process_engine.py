@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stepsearch.errors import ModelError
-from stepsearch.models.context_readers import (
-    CacheReader,
-    Chunk,
-    ContextReader,
-    PackedReader,
-    PlainReader,
-    Reading,
-)
+from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
+from stepsearch.models.kv_pools import shape_of
+from stepsearch.models.packed_forward import LayeredForward, WholeForward
+from stepsearch.models.packed_step import Chunk, Reading
 from stepsearch.models.reader_check import is_right, plain_logits
 from stepsearch.models.sampling import sample
 from stepsearch.models.shared_change import SharedChange
@@ -87,7 +83,7 @@ class InProcessEngine:
         *,
         slots: int,
         max_length: int | None = None,
-        read_tokens: int = 256,
+        read_tokens: int = 384,
     ) -> None:
         self._max_length = _longest_request(causal_lm, max_length)
         self._read_tokens = read_tokens
@@ -267,7 +263,8 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
     """Return the fastest reader that agrees with the model, and the width of the logits."""
     vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
     fast = {
-        "packed": lambda: PackedReader(causal_lm, slots, max_length),
+        "layer by layer": lambda: PackedReader(slots, shape_of(causal_lm), LayeredForward(causal_lm, max_length)),
+        "packed": lambda: PackedReader(slots, shape_of(causal_lm), WholeForward(causal_lm, max_length)),
         "with a cache": lambda: CacheReader(causal_lm),
     }
     for way, build in fast.items():
@@ -279,8 +276,9 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
         except Exception as error:
             # Whatever a foreign model raises here, a slower reader remains.
             reason = f"{type(error).__name__}: {error}"
-        name = type(causal_lm).__name__
-        warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)
+        if way != "layer by layer":  # A gain for some kinds of models, whose absence is no news.
+            name = type(causal_lm).__name__
+            warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)
     return PlainReader(causal_lm), vocabulary
 
 

@@ -5,11 +5,12 @@ leaves is replaced by the last row.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 _UNIT = 64
 _STEPS = (4, 5, 6, 7)
@@ -33,6 +34,20 @@ class KeyValueShape:
     width: int
     dtype: torch.dtype
     device: torch.device
+
+
+def shape_of(causal_lm: nn.Module) -> KeyValueShape:
+    """Return the shape that a model's config says.
+
+    Raises:
+        AttributeError: it does not say it.
+    """
+    config: Any = causal_lm.config
+    config = config.get_text_config()
+    weight = next(causal_lm.parameters())
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return KeyValueShape(config.num_hidden_layers, heads, width, weight.dtype, weight.device)
 
 
 def capacity_class(length: int) -> int:

@@ -1,11 +1,11 @@
 """Attention over a packed step: ragged sequences side by side in one row, each seeing its own cached keys and values.
 
-Registered with transformers under `PACKED`. Where a step's tokens belong is said by a plan, which is current only
-within `attending`. Query heads that share a key-value head are folded into the query length, so nothing is repeated.
+Where a step's tokens belong is said by a plan. Query heads that share a key-value head meet it without repeating it.
+Registered with transformers under `PACKED`, for models that attend through it; there the plan is that of `attending`.
 """
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +27,10 @@ class PackedUnsupportedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecodeGroup:
-    """Rows of one pool that read one token each.
+    """Rows of one pool with one asking token each.
 
     Attributes:
-        first, last: their tokens in the packed step, in the order of `rows`.
+        first, last: the tokens among those that ask, in the order of `rows`.
         rows: [tokens] their rows in the pool, or None where they are all its rows in order.
         bias: [used rows, 1, 1, length] 0 where a key counts, else -inf.
     """
@@ -46,7 +46,7 @@ class Prefill:
     """Several new tokens of one sequence.
 
     Attributes:
-        first, last: its tokens in the packed step.
+        first, last: the tokens among those that ask.
         row: its row in the pool.
         bias: [tokens, length] 0 where a key counts, else -inf.
     """
@@ -65,9 +65,10 @@ class PoolPlan:
         storage: the pool's [layers, 2, rows, heads, capacity, width].
         used: rows in use.
         first, last: the pool's tokens in the packed step.
-        places: [tokens x heads] where their keys and values go, into storage flattened but for layer, kind and width.
-        decode: those that read one token.
-        prefills: those that read several.
+        places: [tokens x 2 x heads] where keys, then values of each token go, into storage flattened but for layer
+            and width.
+        decode: the asking tokens that stand alone in their rows.
+        prefills: those that come in sequences.
     """
 
     storage: Tensor
@@ -76,7 +77,7 @@ class PoolPlan:
     last: int
     places: Tensor
     decode: DecodeGroup | None
-    prefills: list[Prefill]
+    prefills: Sequence[Prefill] = ()
 
 
 _current = threading.local()
@@ -147,24 +148,40 @@ def packed_attention(
     if softcap is not None or (sliding_window is not None and sliding_window < _current.longest):
         raise PackedUnsupportedError("soft-capped or sliding-window attention")
     layer: Any = module.layer_idx
+    plan: list[PoolPlan] = _current.plan
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))
+    write(plan, layer, torch.cat((keys, values), dim=1))
+    return attend(plan, layer, queries, scaling)[None].to(query.dtype), None
+
+
+def write(plan: list[PoolPlan], layer: int, keys_values: Tensor) -> None:
+    """Keep the keys, then the values of each token of the step: [T, 2 x key-value heads, width]."""
+    width = keys_values.shape[-1]
     # Under autocast the states may be of another type than the cache, which is of the weights'.
-    kept = _current.plan[0].storage.dtype
-    queries, keys, values = (states[0].transpose(0, 1).to(kept) for states in (query, key, value))
+    keys_values = keys_values.to(plan[0].storage.dtype)
+    for pool in plan:
+        new = keys_values[pool.first : pool.last].reshape(-1, width)
+        pool.storage[layer].view(-1, width).index_copy_(0, pool.places, new)
+
+
+def attend(plan: list[PoolPlan], layer: int, queries: Tensor, scaling: float | None) -> Tensor:
+    """Return [tokens, heads, width] attention of each asking token over its own sequence, whose keys are written.
+
+    Args:
+        plan: which tokens ask where.
+        layer: number of the layer.
+        queries: [tokens, heads, width].
+        scaling: factor of the scores.
+    """
+    queries = queries.to(plan[0].storage.dtype)
     attended = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    for pool in _current.plan:
-        cached_keys, cached_values = pool.storage[layer]
-        _write(cached_keys, pool.places, keys[pool.first : pool.last])
-        _write(cached_values, pool.places, values[pool.first : pool.last])
+    for pool in plan:
+        keys, values = pool.storage[layer].unbind()
         if pool.decode is not None:
-            _decode(pool.decode, pool.used, queries, cached_keys, cached_values, scaling, attended)
+            _decode(pool.decode, pool.used, queries, keys, values, scaling, attended)
         for prefill in pool.prefills:
-            _prefill(prefill, queries, cached_keys, cached_values, scaling, attended)
-    return attended[None].to(query.dtype), None
-
-
-def _write(cached: Tensor, places: Tensor, new: Tensor) -> None:
-    width = cached.shape[-1]
-    cached.view(-1, width).index_copy_(0, places, new.reshape(-1, width))
+            _prefill(prefill, queries, keys, values, scaling, attended)
+    return attended
 
 
 def _decode(
@@ -194,18 +211,19 @@ def _decode(
 def _prefill(
     prefill: Prefill, queries: Tensor, keys: Tensor, values: Tensor, scaling: float | None, attended: Tensor
 ) -> None:
+    # Key-value heads take the place of the batch, and the query heads that share one that of the heads.
     new, length = prefill.bias.shape
     heads, width = keys.shape[1], keys.shape[-1]
     asking = queries[prefill.first : prefill.last].view(new, heads, -1, width).permute(1, 2, 0, 3)
     shared = asking.shape[1]
     found = scaled_dot_product_attention(
-        asking.reshape(1, heads, shared * new, width),
-        keys[prefill.row : prefill.row + 1, :, :length],
-        values[prefill.row : prefill.row + 1, :, :length],
-        attn_mask=prefill.bias.repeat(shared, 1),
+        asking,
+        keys[prefill.row, :, None, :length].expand(-1, shared, -1, -1),
+        values[prefill.row, :, None, :length].expand(-1, shared, -1, -1),
+        attn_mask=prefill.bias,
         scale=scaling,
-    ).view(heads, shared, new, width)
-    attended[prefill.first : prefill.last] = found.permute(2, 0, 1, 3).reshape(new, -1, width)
+    )
+    attended[prefill.first : prefill.last].view(new, heads, shared, width).copy_(found.permute(2, 0, 1, 3))
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stepsearch.models.context_readers import Chunk, ContextReader, Reading
+from stepsearch.models.context_readers import ContextReader
+from stepsearch.models.packed_step import Chunk, Reading
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _COARSE_TOLERANCE = 5e-2

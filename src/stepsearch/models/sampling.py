@@ -35,13 +35,15 @@ def sample(logits: Tensor, rows: SamplingRows) -> tuple[Tensor, Tensor]:
     """
     greedy = rows.temperature == 0
     scale = torch.where(greedy, 1.0, rows.temperature)
-    logprobs = torch.log_softmax(logits.float() / scale[:, None], dim=-1)
+    scaled = logits.float() / scale[:, None]
+    scaled -= scaled.amax(-1, keepdim=True)
+    weights = scaled.exp()
     if bool(greedy.all()):
         ids = logits.argmax(-1)
     else:
-        ids = _invert(_restrict(logprobs.exp(), rows), rows.noise)
+        ids = _invert(_restrict(weights, rows), rows.noise)
         ids = torch.where(greedy, logits.argmax(-1), ids) if bool(greedy.any()) else ids
-    return ids, logprobs.gather(-1, ids[:, None])[:, 0]
+    return ids, scaled.gather(-1, ids[:, None])[:, 0] - weights.sum(-1).log()
 
 
 def _invert(weights: Tensor, noise: Tensor) -> Tensor:
