@@ -90,12 +90,12 @@ def test_a_group_of_episodes_instead_of_a_critic(tmp_path: Path) -> None:
 def test_mixed_precision_is_the_same_for_whoever_reads_an_episode(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.mixed_precision": "bf16"}))
     seen: list[bool] = []
-    trainer._policy.causal_lm.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    trainer._policy.causal_lm.lm_head.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     trainer.train()
     first, _ = read_metrics(tmp_path)
     # Before the first update policy and reference are one network; read alike, they agree to the bit.
     assert first["policy/kl_to_reference"] == 0.0
-    # The causal LM as a whole is what sampling calls, in training and in the evaluation.
+    # Its head is what sampling, training and evaluation call alike.
     assert seen
     assert all(seen)
 
