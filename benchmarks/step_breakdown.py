@@ -65,8 +65,9 @@ class Step:
 
 
 def settings() -> Config:
-    """Return the tiny default without value warm-up, and with a short warm start."""
-    return load_config(CONFIG, ["training.value_warmup_steps=0", CURRICULUM, "world.train_questions=1200"])
+    """Return the tiny default in one thread, without value warm-up, and with a short warm start."""
+    overrides = ["training.workers=1", "training.value_warmup_steps=0", CURRICULUM, "world.train_questions=1200"]
+    return load_config(CONFIG, overrides)
 
 
 def make_world(config: Config, folder: Path) -> tuple[list[Question], SearchEngine]:
@@ -86,7 +87,7 @@ def build_trainer(config: Config, folder: Path, model: Path | None, ledger: Ledg
     episodes = player.runner(config.rollout.temperature)
     trainer = StePPOTrainer(policy, episodes, search, rewards, questions, config, RunFolder.at(folder / "run"))
     ledger.watch("rollout", episodes, "run")
-    ledger.watch("generation", player.engine, "step", own_thread=True)
+    ledger.watch("generation", player.engines[0], "step", own_thread=True)
     # The guard works in the rollout's worker thread, and lets the engine answer in one of its own.
     ledger.watch("search", search, "search_batch", own_thread=True)
     ledger.watch("search", engine, "search_batch", own_thread=True)

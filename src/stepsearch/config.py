@@ -146,7 +146,7 @@ class TrainingSettings(Section):
     workers: int = Field(
         default=1,
         ge=1,
-        description="On a CPU, Python threads that share a step's work, each with `threads` of torch's.",
+        description="Threads that share a step's work, each with `threads` of torch's; on a CPU, in full precision.",
     )
 
     @field_validator("mixed_precision", mode="before")
@@ -232,8 +232,8 @@ class Config(Section):
             )
         if self.training.critic == "group" and self.training.value_warmup_steps:
             raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
-        if self.training.workers > 1 and self.training.mixed_precision != "no":
-            raise ValueError("training.workers above 1 and training.mixed_precision exclude each other: set one back")
+        if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
+            raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
         return self
 
 

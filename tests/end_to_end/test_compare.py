@@ -85,7 +85,7 @@ def test_methods_share_a_start_and_a_run_is_like_trains(compared: Path) -> None:
             assert (run / "results" / "predictions_after_sampled.jsonl").is_file()
     first, second = ((compared / f"seed-0/{m}/logs/metrics.jsonl").read_text() for m in ("steppo", "ppo"))
     start, again = (json.loads(text.splitlines()[0]) for text in (first, second))
-    assert start["eval/musique/em"] == again["eval/musique/em"]
+    assert {k: v for k, v in start.items() if k[:5] != "time/"} == {k: v for k, v in again.items() if k[:5] != "time/"}
 
 
 def test_a_finished_comparison_is_not_run_again(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch.cli.main import main
+from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.training.steppo_trainer import StePPOTrainer
 
 SMALL = (
@@ -46,7 +47,11 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
         lines = (tmp_path / "results" / f"predictions_{when}.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["id"] for line in lines] == test_ids
         # Ids name the hop count: no model ever sees one.
-        assert not any(json.loads(line)["id"] in json.loads(line)["trajectory"]["response_text"] for line in lines)
+        tokenizer = load_hf_tokenizer(str(tmp_path / "checkpoints" / "best_model"))
+        for episode in (json.loads(line)["trajectory"] for line in lines):
+            context = tokenizer.decode([*episode["prompt_ids"], *episode["response_ids"]])
+            assert episode["question"]["question"] in context
+            assert episode["question"]["id"] not in context
     assert len(summary["stages"]) == 6
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
     output = capsys.readouterr().out
@@ -71,7 +76,7 @@ def test_an_interrupted_run_goes_on(
     assert quickstart(tmp_path, "--resume") == 0
     output = capsys.readouterr().out
     assert "[3/6] warm start" not in output
-    assert "[5/6] StePPO" in output
+    assert "[5/6] training" in output
     assert len(json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["stages"]) == 6
 
 

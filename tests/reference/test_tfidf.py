@@ -51,7 +51,8 @@ def test_cosines_to_golden_documents(
 def test_cosine_between_documents(
     name: str | None, stop_words: frozenset[str], first: str, second: str, golden: list[str]
 ) -> None:
-    cosine = GoldenTerms(golden, stop_words).cosine_between(first, second)
+    terms = GoldenTerms(golden, stop_words)
+    cosine = terms.cosine_of_pair(terms.pair_terms(first), terms.pair_terms(second))
     assert cosine == pytest.approx(sklearn_cosines([first, second, *golden], name)[0], abs=1e-9)
 
 

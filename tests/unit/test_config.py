@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             ["training.critic=group", "training.rollouts_per_question=4", "training.value_warmup_steps=1"],
             r"training\.value_warmup_steps",
         ),
-        (["training.workers=2", "training.mixed_precision=bf16"], r"training\.mixed_precision"),
+        (["training.critic=shared", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_by_name(overrides: list[str], key: str) -> None:

@@ -138,7 +138,7 @@ def build_policy(
         config.warm_start,
         seed=config.seed,
         exchangeable=name_token_groups(hf_tokenizer),
-        workers=usable_workers(config.training.workers, causal_lm.device),
+        workers=usable_workers(config.training, causal_lm.device),
         on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
     return StepSearchModel(causal_lm, tokenizer)
@@ -150,7 +150,7 @@ def observation_builder(tokenizer: ModelTokenizer, settings: RolloutSettings) ->
 
 
 class Player:
-    """A policy with the search it plays against; its runners share one engine over the policy's own weights.
+    """A policy with the search it plays against; its runners share engines over its own weights, one per worker.
 
     Args:
         policy: whose tokens are sampled.
@@ -162,8 +162,8 @@ class Player:
         self.policy = policy
         self.search = search
         self.config = config
-        workers = usable_workers(config.training.workers, policy.causal_lm.device)
-        self._engines = [
+        workers = usable_workers(config.training, policy.causal_lm.device)
+        self.engines = [
             InProcessEngine(
                 policy.causal_lm,
                 policy.tokenizer,
@@ -180,12 +180,12 @@ class Player:
         Raises:
             ConfigError: the budgets do not fit the context.
         """
-        runners = [self._runner(engine, temperature) for engine in self._engines]
+        runners = [self._runner(engine, temperature) for engine in self.engines]
         return runners[0] if len(runners) == 1 else ParallelRunner(runners)
 
     def watched_runner(self, temperature: float) -> RolloutRunner:
         """Return a runner that tells of what happens while it happens."""
-        return self._runner(self._engines[0], temperature)
+        return self._runner(self.engines[0], temperature)
 
     def _runner(self, engine: InProcessEngine, temperature: float) -> RolloutRunner:
         return RolloutRunner(
@@ -203,7 +203,7 @@ class Player:
         """Return the ways of answering that the method is compared with."""
         rollout = self.config.rollout
         return Baselines(
-            self._engines[0],
+            self.engines[0],
             self.policy.tokenizer,
             self.search,
             self._observations,

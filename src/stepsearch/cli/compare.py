@@ -42,17 +42,20 @@ def run(args: argparse.Namespace) -> None:
     console = open_console()
     runs = plan(args)
     methods = list(dict.fromkeys(run.method.name for run in runs))
+    for each in runs:
+        if (each.folder / LEDGER).is_file():
+            each.open_ledger()
     if args.report_only:
         runs = _of_whole_seeds(runs, args.output_dir, console)
     else:
         _check_folder(args.output_dir)
-        for each in runs:
-            if (each.folder / LEDGER).is_file():
-                each.open_ledger()
         try:
             perform(runs, args.jobs, console)
         except KeyboardInterrupt:
-            say(console, "what is finished is kept, training runs left a checkpoint; the same command goes on:")
+            say(
+                console,
+                "what is finished is kept; the same command goes on from the last checkpoints:",
+            )
             say(console, f"  stepsearch {shlex.join(sys.argv[1:])}")
             raise
     comparison = compare_runs(_results(runs), _before(runs), methods)

@@ -44,7 +44,7 @@ LEDGER, SCORES = "stages.json", "scores.json"
 # What the start depends on; evaluation.temperature because the evaluation before training is part of it.
 START_SECTIONS = ("world", "model", "warm_start", "search", "rollout")
 # What a run may change when it goes on: what is written, and how it is spread over the machine.
-_FREE = {"logging": None, "training": ("threads",)}
+_FREE = {"logging": None, "training": ("threads", "workers")}
 # Rough shares of the time, for the bar.
 START_SHARES = {WORLD: 1.0, DATA: 1.0, WARM_START: 35.0, BEFORE: 8.0}
 RUN_SHARES = {TRAINING: 46.0, AFTER: 8.0}
@@ -156,6 +156,7 @@ class Start:
         tree = as_mapping(self.config)
         settings: dict[str, Any] = {name: tree[name] for name in START_SECTIONS}
         settings["seed"] = self.config.seed
+        settings["search"] = {**settings["search"], "asked": self.engine_asked}
         settings["reward"] = {"max_search_steps": self.config.reward.max_search_steps}
         settings["evaluation"] = {"temperature": self.config.evaluation.temperature}
         if self.own is not None:

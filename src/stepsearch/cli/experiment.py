@@ -25,7 +25,7 @@ WORLD, DATA, WARM_START, BEFORE, TRAINING, AFTER = (
     "prepare the data",
     "warm start",
     "evaluate before",
-    "StePPO",
+    "training",
     "evaluate after",
 )
 SAMPLING_TEMPERATURE = 1.0

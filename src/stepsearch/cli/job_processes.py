@@ -73,6 +73,8 @@ def run_side_by_side(jobs: Sequence[Job], processes: int, display: Display) -> N
     waiting = list(jobs)
     unfinished = {job.label for job in jobs}
     context = multiprocessing.get_context("spawn")
+    # What ends a run elsewhere ends it here as Ctrl-C does, so that no process is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _dying_together([_Worker(context) for _ in range(min(processes, len(jobs)))]) as workers:
         while unfinished:
             for worker in (worker for worker in workers if worker.is_idle):

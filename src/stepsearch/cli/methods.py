@@ -9,6 +9,7 @@ from typing import Any
 
 from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.errors import ConfigError
+from stepsearch.evaluation.comparison import BEFORE
 
 METHODS: dict[str, tuple[str, ...]] = {
     "steppo": (),
@@ -85,10 +86,11 @@ def _known(name: str, config_file: Path | None, overrides: Sequence[str]) -> Met
 
 def _own(text: str, config_file: Path | None, overrides: Sequence[str]) -> Method:
     name, _, settings = text.partition("=")
-    if not _NAME.fullmatch(name) or name.startswith(RESERVED) or not settings:
+    if not _NAME.fullmatch(name) or name.startswith(RESERVED) or name == BEFORE or not settings:
         raise ConfigError(
             f"method '{text}' is not of the form NAME=FILE.yaml or NAME=section.key=value,section.key=value, where "
-            f"NAME has letters, digits, '_', '-' and '.' and does not begin with {' or '.join(RESERVED)}"
+            f"NAME has letters, digits, '_', '-' and '.' and does not begin with {' or '.join(RESERVED)}, nor "
+            f"is {BEFORE}"
         )
     if settings.endswith((".yaml", ".yml")) and "=" not in settings:
         file = Path(settings).expanduser()

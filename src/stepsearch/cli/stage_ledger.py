@@ -34,9 +34,10 @@ class StageLedger:
         self.cpu_seconds: dict[str, float] = {}
         self._started: set[str] = set()
         self._finished: set[str] = set()
-        if resume and path.is_file():
+        if not resume:
+            self._write()
+        elif path.is_file():
             self._read()
-        self._write()
 
     def is_finished(self, stage: str) -> bool:
         """Return whether a stage need not run again."""

@@ -23,7 +23,7 @@ from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
 from stepsearch.types import Question
 
-WARM_START, TRAINING = "warm start", "StePPO"
+WARM_START, TRAINING = "warm start", "training"
 
 
 def run(args: argparse.Namespace) -> None:

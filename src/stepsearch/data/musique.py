@@ -13,6 +13,11 @@ from stepsearch.data.records import Record, read_records
 from stepsearch.data.search_keys import fill_references, reference_queries, split_relation
 from stepsearch.types import Passage, Question, SubQuestion
 
+# As they are published.
+TRAIN_FILE = "musique_ans_v1.0_train.jsonl"
+DEV_FILE = "musique_ans_v1.0_dev.jsonl"
+TEST_FILE = "musique_ans_v1.0_test.jsonl"
+
 
 def read_musique(path: Path) -> Benchmark:
     """Return a MuSiQue file; unanswerable records are skipped and counted.

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.config import WorldSettings
+from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE
 from stepsearch.errors import ConfigError
-
-TRAIN_FILE = "musique_ans_v1.0_train.jsonl"
-DEV_FILE = "musique_ans_v1.0_dev.jsonl"
-TEST_FILE = "musique_ans_v1.0_test.jsonl"
 
 SYLLABLES = tuple(first + vowel + last for first in "bdfgklmnrstv" for vowel in "aeiou" for last in "lnrm")
 # fmt: off

@@ -35,21 +35,22 @@ class Resampled:
     """What the bootstrap drew.
 
     Attributes:
-        values: [columns], from the data as it is.
-        draws: [resamples, columns].
+        per_seed: [seeds, columns], from the data as it is; nan where a seed has no such figure.
+        draws: [resamples, seeds, columns], each seed drawn anew.
     """
 
-    values: Numbers
+    per_seed: Numbers
     draws: Numbers
 
     def interval(self, column: int) -> Interval:
-        """Return a column's figure."""
-        return percentile_interval(self.values[column], self.draws[:, column])
+        """Return a column's figure, the mean over seeds that have it."""
+        return _interval(self.per_seed[:, column], self.draws[..., column])
 
     def difference(self, column: int, reference: int) -> Interval:
-        """Return the paired difference of two columns, column minus reference."""
-        return percentile_interval(
-            self.values[column] - self.values[reference], self.draws[:, column] - self.draws[:, reference]
+        """Return the paired difference of two columns, column minus reference, over seeds that have both."""
+        return _interval(
+            self.per_seed[:, column] - self.per_seed[:, reference],
+            self.draws[..., column] - self.draws[..., reference],
         )
 
 
@@ -77,11 +78,13 @@ def resample(
     whole = np.stack(
         [_ratio(above.sum(0), below.sum(0)) for above, below in zip(numerators, denominators, strict=True)]
     )
-    return Resampled(_mean_of_defined(whole, axis=0), _mean_of_defined(ratios, axis=1))
+    return Resampled(whole, ratios)
 
 
 def resample_seeds(values: Numbers, *, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
     """Resample seeds alone: for figures of which there is one a seed, such as the area under a curve.
+
+    Of one seed nothing can be resampled: its figures have no interval.
 
     Args:
         values: [seeds, columns]; nan where a seed has none.
@@ -90,7 +93,11 @@ def resample_seeds(values: Numbers, *, resamples: int = RESAMPLES, seed: int = 0
     """
     rng = np.random.default_rng(seed)
     drawn_seeds = rng.integers(len(values), size=(resamples, len(values)))
-    return Resampled(_mean_of_defined(values, axis=0), _mean_of_defined(values[drawn_seeds], axis=1))
+    return Resampled(values, values[drawn_seeds] if len(values) > 1 else np.full((resamples, *values.shape), np.nan))
+
+
+def _interval(per_seed: Numbers, draws: Numbers) -> Interval:
+    return percentile_interval(float(_mean_of_defined(per_seed, axis=0)), _mean_of_defined(draws, axis=1))
 
 
 def percentile_interval(value: float, draws: Numbers) -> Interval:
@@ -115,10 +122,11 @@ def _resampled_ratios(above: Numbers, below: Numbers, rows: int, rng: np.random.
 
 
 def _ratio(above: Numbers, below: Numbers) -> Numbers:
-    return np.divide(above, below, out=np.full_like(above, np.nan, dtype=float), where=below != 0)
+    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
 
 
 def _mean_of_defined(values: Numbers, axis: int) -> Numbers:
     """Return means without nan; nan where there is nothing else."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis), defined.sum(axis).astype(float))
+    return _ratio(np.where(defined, values, 0.0).sum(axis), defined.sum(axis))

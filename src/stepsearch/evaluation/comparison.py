@@ -161,7 +161,7 @@ def mean_over_training(curve: Curve, last_step: int) -> float:
     A run that ended earlier is taken to have stayed where it was.
     """
     points = [(step["step"], dev_em(step)) for step in curve if not math.isnan(dev_em(step))]
-    if not points or not last_step:
+    if len(points) < 2:
         return points[0][1] if points else math.nan
     steps, values = (list(part) for part in zip(*points, strict=True))
     grid = np.arange(steps[0], last_step + 1)
@@ -211,8 +211,8 @@ def _question_figures(
     for group in groups:
         terms = [[figure_terms(run.greedy, run.sampled) for run in columns[name]] for name in group]
         names = list(dict.fromkeys(name for runs in terms for run in runs for name in run))
-        above, below, resampled = _resampled(terms, names)
-        per_seed = np.stack([_shares(a, b) for a, b in zip(above, below, strict=True)])
+        resampled = _resampled(terms, names)
+        per_seed = resampled.per_seed
         for index, column in enumerate(group):
             places = {name: index * len(names) + place for place, name in enumerate(names)}
             figures[column] = {
@@ -231,7 +231,7 @@ def _question_figures(
 
 def _resampled(
     terms: Sequence[Sequence[Mapping[str, tuple[list[float], list[float]]]]], names: Sequence[str]
-) -> tuple[list[Numbers], list[Numbers], Resampled]:
+) -> Resampled:
     """Lay figures of all methods side by side, [questions, methods * figures] per seed, and resample them together."""
     seeds = range(len(terms[0]))
     above, below = (
@@ -241,16 +241,11 @@ def _resampled(
         ]
         for part in (0, 1)
     )
-    return above, below, resample(above, below)
+    return resample(above, below)
 
 
 def _column(figures: Mapping[str, tuple[list[float], list[float]]], name: str, part: int) -> list[float]:
     return figures[name][part] if name in figures else [0.0] * len(figures["em"][part])
-
-
-def _shares(above: Numbers, below: Numbers) -> Numbers:
-    whole = below.sum(0)
-    return np.divide(above.sum(0), whole, out=np.full(len(whole), np.nan), where=whole != 0)
 
 
 def _learning_figures(

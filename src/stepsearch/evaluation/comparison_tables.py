@@ -55,7 +55,10 @@ def comparison_markdown(comparison: Comparison, settings: Mapping[str, Sequence[
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader of the tables has to know."""
-    found = [comparison.covers, "Figures are of each run's best checkpoint by dev EM; EM is greedy unless said"]
+    found = [
+        comparison.covers,
+        "Figures are of each run's best checkpoint by dev EM; EM is at evaluation.temperature unless said",
+    ]
     if len(comparison.seeds) > 1:
         found.append("Mean dev EM in training is over all steps; its intervals are a bootstrap over seeds alone")
     if not comparison.paired:
@@ -101,12 +104,16 @@ def _rows(
 def _figure(interval: Interval, between: str) -> str:
     if math.isnan(interval.value):
         return "–"
+    if math.isnan(interval.low):
+        return _short(interval.value)
     return between.join((_short(interval.value), f"{_short(interval.low)}–{_short(interval.high)}"))
 
 
 def _signed(interval: Interval, between: str) -> str:
     if math.isnan(interval.value):
         return "–"
+    if math.isnan(interval.low):
+        return _short(interval.value, "+")
     value, low, high = (_short(number, "+") for number in (interval.value, interval.low, interval.high))
     return between.join((value, f"{low} to {high}"))
 

@@ -92,10 +92,6 @@ class GoldenTerms:
                 square_norms[index] += golden_count * golden_count * (weight - weights[df])
         return [_cosine(dot, square_norm, other) for dot, other in zip(dots, square_norms, strict=True)]
 
-    def cosine_between(self, text: str, other: str) -> float:
-        """Return the cosine of two documents, fitted on [text, other] + golden documents."""
-        return self.cosine_of_pair(self.pair_terms(text), self.pair_terms(other))
-
     def pair_terms(self, text: str) -> PairTerms:
         """Return a document as `cosine_of_pair` reads it; worth keeping where it meets several others."""
         document = count_terms(text, self._stop_words)

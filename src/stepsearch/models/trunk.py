@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from stepsearch.config import TrainingSettings
+
 
 def hidden_before(trunk: nn.Module, input_ids: Tensor) -> Tensor:
     """Return the hidden states [B, T - 1, D] from which the tokens at positions 1 .. T - 1 are predicted.
@@ -32,9 +34,12 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
             module.training = True
 
 
-def usable_workers(workers: int, device: torch.device) -> int:
-    """Return how many of `workers` threads may share a model there: an accelerator is kept busy by one."""
-    return workers if device.type == "cpu" else 1
+def usable_workers(settings: TrainingSettings, device: torch.device) -> int:
+    """Return how many threads share a model on that device.
+
+    An accelerator is kept busy by one, and autocast holds in the thread that enters it.
+    """
+    return settings.workers if device.type == "cpu" and settings.mixed_precision == "no" else 1
 
 
 def default_device() -> torch.device:

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from stepsearch.data.benchmark import parse_entries
 from stepsearch.data.knowledge_base import KnowledgeBaseWriter, replace_knowledge_base
-from stepsearch.data.musique import musique_entry
+from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE, musique_entry
 from stepsearch.data.processed import write_processed
 from stepsearch.data.readers import PUBLICATIONS
 from stepsearch.data.records import read_records
 from stepsearch.errors import DataError
 from stepsearch.types import Question
 
-TRAIN_FILE, DEV_FILE = "musique_ans_v1.0_train.jsonl", "musique_ans_v1.0_dev.jsonl"
-TEST_FILE = "musique_ans_v1.0_test.jsonl"
 PROCESSED_TRAIN, PROCESSED_DEV, PROCESSED_TEST = "train_processed.json", "dev_processed.json", "test_processed.json"
 KNOWLEDGE_BASE = "knowledge_base"
 

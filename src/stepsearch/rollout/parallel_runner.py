@@ -29,7 +29,5 @@ class ParallelRunner:
         """
         count = min(len(self._runners), max(len(questions), 1))
         shares = [partial(self._runners[i].run, questions[i::count], seeds[i::count]) for i in range(count)]
-        trajectories: list[Trajectory | None] = [None] * len(questions)
-        for i, played in enumerate(side_by_side(shares, count)):
-            trajectories[i::count] = played
-        return [trajectory for trajectory in trajectories if trajectory is not None]
+        played = side_by_side(shares, count)
+        return [played[place % count][place // count] for place in range(len(questions))]

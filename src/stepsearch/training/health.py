@@ -1,8 +1,11 @@
-"""Signs that a run goes wrong: what ends it, and what is only said aloud. Every threshold is off by default."""
+"""Signs that a run goes wrong: what ends it, and what is only said aloud. Every threshold to set is off by default."""
 
 from collections.abc import Mapping
 
 from stepsearch.config import TrainingSettings
+
+# In full precision engine and trainer agree to about 1e-6.
+LOGPROB_GAP = 1e-3
 
 
 def collapse(metrics: Mapping[str, float], settings: TrainingSettings) -> str | None:
@@ -16,12 +19,14 @@ def collapse(metrics: Mapping[str, float], settings: TrainingSettings) -> str | 
 
 
 def alarms(metrics: Mapping[str, float], settings: TrainingSettings) -> list[str]:
-    """Return what has fallen off: searches per question, or the format rate."""
+    """Return what has fallen off, searches per question or the format rate, and whether engine and trainer disagree."""
     watched = {
         "rollout/searches_per_question": ("training.alarm_searches", settings.alarm_searches),
         "rollout/format_rate": ("training.alarm_format_rate", settings.alarm_format_rate),
     }
-    return [
+    gap = metrics.get("rollout/logprob_gap", 0.0)
+    apart = [f"rollout/logprob_gap is {gap:.3g}: the engine samples from another distribution than the one trained"]
+    return (apart if settings.mixed_precision == "no" and gap > LOGPROB_GAP else []) + [
         f"{key} is {metrics[key]:.3g}, below {name}={threshold:g}"
         for key, (name, threshold) in watched.items()
         if threshold is not None and metrics[key] < threshold

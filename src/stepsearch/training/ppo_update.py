@@ -35,7 +35,7 @@ MEANS = {
 
 
 class NonFiniteUpdate(Exception):
-    """A loss or gradient is not finite; the optimiser has not touched the weights."""
+    """A loss or gradient is not finite; its minibatch has not touched the weights."""
 
     def __init__(self, minibatch: PPOBatch, what: str) -> None:
         super().__init__(what)

@@ -96,7 +96,7 @@ class StePPOTrainer:
         self._policy, self._runner, self._search = policy, runner, search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
-        self._workers = usable_workers(settings.workers, policy.causal_lm.device)
+        self._workers = usable_workers(settings, policy.causal_lm.device)
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
         self._schedule_steps = self._total_steps
         self._step = 0
@@ -236,16 +236,15 @@ class StePPOTrainer:
         """Update policy and critic.
 
         Raises:
-            TrainingError: a loss or a gradient is not finite; the batch is saved and the weights are left alone.
+            TrainingError: a loss or a gradient is not finite; its minibatch is saved and leaves the weights alone.
         """
         try:
             return self._update_rule.run(batch, self._step, self._schedule_steps)
         except NonFiniteUpdate as failure:
             path = save_failed_batch(self._run_folder.root / "failed_batch", self._step + 1, failure.minibatch)
             raise TrainingError(
-                f"step {self._step + 1}: the update is not finite ({failure}); it did not touch the weights, and its "
-                f"batch is saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by "
-                "--resume"
+                f"step {self._step + 1}: the update is not finite ({failure}); its minibatch left the weights alone and "
+                f"is saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
             ) from None
 
     def _log(

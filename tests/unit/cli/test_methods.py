@@ -75,7 +75,7 @@ def test_ones_own_methods(tmp_path: Path) -> None:
     assert whole == f"w={file}"
 
 
-@pytest.mark.parametrize("name", ["start-x", "a/b", "", "..", "logs"])
+@pytest.mark.parametrize("name", ["start-x", "a/b", "", "..", "logs", "before"])
 def test_names_that_are_no_folders_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is not of the form"):
         read(own=(f"{name}=reward.answer=false",))

@@ -30,7 +30,7 @@ def test_the_value_is_the_mean_over_seeds_of_each_seeds_mean() -> None:
 def test_a_ratio_counts_what_its_denominator_counts() -> None:
     # 1 of 1 and 1 of 3 documents repeated: 2 of 4, not the mean of the questions' shares.
     resampled = resample([np.array([[1.0], [1.0]])], [np.array([[1.0], [3.0]])])
-    assert resampled.values[0] == 0.5
+    assert resampled.per_seed[0, 0] == 0.5
     assert resampled.interval(0).low == pytest.approx(1 / 3)
     assert resampled.interval(0).high == pytest.approx(1.0)
 
@@ -92,7 +92,17 @@ def test_seeds_alone() -> None:
     # 1 in 27 resamples is three times the lowest seed: more than 2.5 %.
     assert (resampled.interval(0).low, resampled.interval(0).high) == pytest.approx((0.2, 0.9))
     assert resampled.interval(1).value == pytest.approx(2.0)
-    assert resample_seeds(np.array([[0.3]])).interval(0).high == pytest.approx(0.3)
+    # One seed says nothing of another.
+    alone = resample_seeds(np.array([[0.3]])).interval(0)
+    assert alone.value == pytest.approx(0.3)
+    assert math.isnan(alone.low)
+    assert math.isnan(alone.high)
+
+
+def test_a_difference_is_over_the_seeds_that_have_both() -> None:
+    resampled = resample_seeds(np.array([[0.5, 0.4], [0.9, math.nan], [0.7, 0.6]]))
+    assert resampled.difference(0, 1).value == pytest.approx(0.1)
+    assert resampled.difference(0, 1).low == pytest.approx(0.1)
 
 
 def test_a_percentile_interval_leaves_out_what_is_not_a_number() -> None:

@@ -31,8 +31,8 @@ def test_empty_text_is_like_nothing(text: str) -> None:
     golden = GoldenTerms(["red fox", text])
     assert golden.cosines(text) == [0.0, 0.0]
     assert golden.cosines("red fox")[1] == 0.0
-    assert golden.cosine_between(text, text) == 0.0
-    assert golden.cosine_between(text, "red fox") == 0.0
+    assert golden.cosine_of_pair(golden.pair_terms(text), golden.pair_terms(text)) == 0.0
+    assert golden.cosine_of_pair(golden.pair_terms(text), golden.pair_terms("red fox")) == 0.0
 
 
 def test_stop_words_count_for_nothing() -> None:
@@ -45,10 +45,13 @@ def test_cosine_between_two_documents_by_hand() -> None:
     # Three texts (pair + one golden): "red" in both documents, idf ln(4/3)+1; "fox", "hen" in one, idf ln(4/2)+1.
     common, rare = math.log(4 / 3) + 1, math.log(2) + 1
     golden = GoldenTerms(["blue sky"])
-    assert golden.cosine_between("red fox", "red hen") == pytest.approx(common**2 / (common**2 + rare**2))
-    assert golden.cosine_between("red fox", "red fox") == pytest.approx(1.0)
+    assert golden.cosine_of_pair(golden.pair_terms("red fox"), golden.pair_terms("red hen")) == pytest.approx(
+        common**2 / (common**2 + rare**2)
+    )
+    assert golden.cosine_of_pair(golden.pair_terms("red fox"), golden.pair_terms("red fox")) == pytest.approx(1.0)
 
 
 def test_without_golden_documents_there_is_no_cosine_but_documents_can_still_be_compared() -> None:
     assert GoldenTerms([]).cosines("red fox") == []
-    assert GoldenTerms([]).cosine_between("red fox", "red fox") == pytest.approx(1.0)
+    alone = GoldenTerms([])
+    assert alone.cosine_of_pair(alone.pair_terms("red fox"), alone.pair_terms("red fox")) == pytest.approx(1.0)

@@ -33,6 +33,12 @@ def test_without_a_reference_there_is_no_kl_to_stop_at() -> None:
     assert collapse({"policy/entropy": 0.2}, TrainingSettings(stop_kl=0.1)) is None
 
 
+def test_an_engine_that_disagrees_with_the_trainer_is_said() -> None:
+    (alarm,) = alarms({**METRICS, "rollout/logprob_gap": 0.01}, TrainingSettings())
+    assert alarm.startswith("rollout/logprob_gap is 0.01: ")
+    assert alarms({**METRICS, "rollout/logprob_gap": 1e-5}, TrainingSettings()) == []
+
+
 def test_what_falls_off_is_said() -> None:
     settings = TrainingSettings(alarm_searches=2.0, alarm_format_rate=0.5)
     assert alarms(METRICS, settings) == ["rollout/searches_per_question is 1.5, below training.alarm_searches=2"]
