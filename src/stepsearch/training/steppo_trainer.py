@@ -241,10 +241,11 @@ class StePPOTrainer:
         try:
             return self._update_rule.run(batch, self._step, self._schedule_steps)
         except NonFiniteUpdate as failure:
-            path = save_failed_batch(self._run_folder.root / "failed_batch", self._step + 1, failure.minibatch)
+            step = self._step + 1
+            path = save_failed_batch(self._run_folder.root / "failed_batch", step, failure.minibatch)
             raise TrainingError(
-                f"step {self._step + 1}: the update is not finite ({failure}); its minibatch left the weights alone and "
-                f"is saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
+                f"step {step}: the update is not finite ({failure}); its minibatch left the weights alone and is saved as "
+                f"{path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
             ) from None
 
     def _log(
