@@ -244,8 +244,8 @@ class StePPOTrainer:
             step = self._step + 1
             path = save_failed_batch(self._run_folder.root / "failed_batch", step, failure.minibatch)
             raise TrainingError(
-                f"step {step}: the update is not finite ({failure}); its minibatch left the weights alone and is saved as "
-                f"{path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
+                f"step {step}: the update is not finite ({failure}); its minibatch left the weights alone and is "
+                f"saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
             ) from None
 
     def _log(
