@@ -113,7 +113,13 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--methods", nargs="+", metavar="NAME", help=f"Any of: {', '.join(COMPARED)}. Default: steppo ppo.")
     add("--method", action="append", metavar="NAME=…", help="One of your own: a FILE.yaml, or section.key=value,…")
-    add("--seeds", type=_positive, default=5, metavar="N", help="How many seeds, each with its own start and, where it is generated, world.")
+    add(
+        "--seeds",
+        type=_positive,
+        default=5,
+        metavar="N",
+        help="How many seeds, each with its own start and generated world.",
+    )
     add("--first-seed", type=_natural, default=0, metavar="N", help="The first of them.")
     add("--output-dir", type=Path, default=Path("runs/compare"), metavar="DIR", help="All runs, and the report.")
     add("--jobs", type=_positive, default=1, metavar="N", help="Runs trained at the same time, in processes.")
