@@ -95,7 +95,9 @@ def test_large_vocabularies_are_projected_in_pieces(monkeypatch: pytest.MonkeyPa
     whole = gradient()
     monkeypatch.setattr(step_search_model, "PROJECTION_ELEMENTS", 3 * len(TOKENIZER))
     pieces = gradient()
-    torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(pieces[0], whole[0], rtol=1e-5, atol=1e-6)
+    # A gradient is a sum in another order: single small entries may differ by more than their size would allow.
+    assert float((pieces[1] - whole[1]).norm() / whole[1].norm()) < 1e-6
 
 
 def test_entropy_is_left_out_where_nothing_reads_it() -> None:
