@@ -158,7 +158,7 @@ def test_ctrl_c_ends_all_processes_with_checkpoints(compared: Path, tmp_path: Pa
     finally:
         run.kill()
     assert run.returncode == 130, errors
-    assert "the same command goes on:\n  stepsearch compare --output-dir" in output
+    assert "the same command goes on from the last checkpoints:\n  stepsearch compare --output-dir" in output
     assert errors.strip() == "interrupted"
     for log in logs:
         steps = json.loads(log.read_text().splitlines()[-1])["step"]
