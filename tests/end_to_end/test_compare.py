@@ -191,7 +191,7 @@ def test_a_method_with_another_start_has_its_own(tmp_path: Path) -> None:
     assert "questions alone" in record["intervals"]
 
 
-def test_own_questions(world: Path, tmp_path: Path) -> None:
+def test_own_questions(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = world / "data"
     files = (
         "--musique-path",
@@ -200,6 +200,7 @@ def test_own_questions(world: Path, tmp_path: Path) -> None:
         str(data / "dev_processed.json"),
     )
     assert compare(tmp_path, *files, seeds=1) == 0
+    assert "search: bm25, knowledge base " in capsys.readouterr().out
     # Of twelve dev questions four choose the best checkpoint.
     assert read(tmp_path)["questions"] == [8]
     assert not list(tmp_path.glob("seed-0/start-*/raw"))

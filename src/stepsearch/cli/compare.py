@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
     console = open_console()
     runs = plan(args)
     methods = list(dict.fromkeys(run.method.name for run in runs))
+    for line in dict.fromkeys(each.start.corpus_line() for each in runs if each.start.own is not None):
+        say(console, line)
     for each in runs:
         if (each.folder / LEDGER).is_file():
             each.open_ledger()

@@ -190,6 +190,10 @@ class Start:
         settings, _ = find_corpus(config.search, self.files.train, engine_asked)
         return config.model_copy(update={"search": settings})
 
+    def corpus_line(self) -> str:
+        """Return what is searched, in words; of a generated world it is known only once its data are prepared."""
+        return find_corpus(self.config.search, self.files.train, self.engine_asked)[1]
+
     def load_policy(self) -> StepSearchModel:
         """Return the policy that training starts from.
 
