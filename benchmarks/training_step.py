@@ -5,9 +5,9 @@
 64 episodes (8 questions, 8 each) of 3 turns with a search result after each but the last, played by the same Qwen2 of
 3.7 M parameters with random weights. All lengths are drawn once, and both sides sample and read the same numbers of
 tokens. Both hold the policy against a reference and pass over the batch once, in one optimiser step. Ours also trains a
-critic of the policy's size, reads old log-probabilities and values before the update, searches, rewards every search
+critic of the policy's size, reads its values before the update, searches, rewards every search
 step and writes its log; the step is `StePPOTrainer.train_step`. TRL's side generates with `generate` turn by turn in a
-`rollout_func` and masks what was read by `env_mask`; its reward is a constant.
+`rollout_func` and masks what was read by `env_mask`; its rewards are 0 and 1 in turn.
 
 The two sides take turns, a step each, and the ratio is that of neighbours. A trained token is a sampled one.
 """
