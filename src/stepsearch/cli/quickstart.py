@@ -189,10 +189,16 @@ def show_one_answer(trajectories: list[Trajectory], tokenizer: ModelTokenizer, c
 def closing_words(summary: dict[str, Any], folder: RunFolder) -> str:
     """Return how long it took, where everything is, and what to run next."""
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
+    program = Path(sys.argv[0])
+    # What stands in a virtual environment that is not activated is called by its path.
+    by_path = program.name == "stepsearch" and shutil.which("stepsearch") is None
+    stepsearch, tensorboard = (
+        str(program.with_name(name)) if by_path else name for name in ("stepsearch", "tensorboard")
+    )
     taken = f"{summary['seconds']:.0f} s ({stages}), {summary['cpu_seconds']:.0f} CPU-s"
     return (
         f"{taken}, {summary['peak_memory_mb']:.0f} MB; written to {folder.root}\n"
-        f"ask it:       stepsearch inference --model-path {folder.best_model} --mode interactive\n"
-        f"see curves:   tensorboard --logdir {folder.logs / 'tensorboard'}\n"
-        "your data:    stepsearch prepare-data --raw-musique-dir DIR --output-dir data --build-knowledge-base"
+        f"ask it:       {stepsearch} inference --model-path {folder.best_model} --mode interactive\n"
+        f"see curves:   {tensorboard} --logdir {folder.logs / 'tensorboard'}\n"
+        f"your data:    {stepsearch} prepare-data --raw-musique-dir DIR --output-dir data --build-knowledge-base"
     )
