@@ -345,7 +345,7 @@ def _explain(error: ValidationError, path: str | Path | None, overrides: Sequenc
     """Return the first problem as one line that names where it was written."""
     problem = error.errors()[0]
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join(str(part) for part in problem["loc"]))
-    culprit = next((override for override in overrides if _sets(override, problem["loc"])), None)
+    culprit = next((override for override in reversed(overrides) if _sets(override, problem["loc"])), None)
     source = f"override '{culprit}': " if culprit else f"config file {path}: " if path else "config: "
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)

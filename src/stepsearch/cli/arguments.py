@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich_argparse import RichHelpFormatter
+from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
+
+
+class _Help(ArgumentDefaultsRichHelpFormatter):
+    """Says what a flag is by default, where that is something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_default = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if has_default else action.help
 
 
 Commands = Any
@@ -21,7 +29,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser = argparse.ArgumentParser(
         prog="stepsearch",
         description="Train language models to search, with a reward for every search step (StePPO).",
-        formatter_class=RichHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
@@ -74,7 +82,7 @@ def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentPa
         help=summary,
         description=summary,
         epilog=None if name == "prepare-data" else _OVERRIDES,
-        formatter_class=RichHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
 

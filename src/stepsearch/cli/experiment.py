@@ -28,6 +28,9 @@ WORLD, DATA, WARM_START, BEFORE, TRAINING, AFTER = (
     "training",
     "evaluate after",
 )
+# Rough shares of the time, for bars: what comes before training and can be shared, and training with what follows.
+START_SHARES = {WORLD: 1.0, DATA: 1.0, WARM_START: 35.0, BEFORE: 8.0}
+RUN_SHARES = {TRAINING: 46.0, AFTER: 8.0}
 SAMPLING_TEMPERATURE = 1.0
 """Of the evaluations that sample, whatever temperature the others have."""
 
