@@ -62,6 +62,8 @@ def read_benchmark(path: Path, dataset: str) -> Benchmark:
 def find_benchmark_file(folder: Path, dataset: str) -> Path:
     """Return the evaluation file of a dataset: under a published name, as `<dataset>.json[l]` or in `<dataset>/`.
 
+    Each may be packed with gzip, its name then ending in `.gz`.
+
     Raises:
         DataError: the dataset is unknown or nothing of it is in the folder; says what was looked for and where the
             benchmark is published.
@@ -107,4 +109,5 @@ def _matches(folder: Path, pattern: str) -> Iterator[Path]:
         ]
     else:
         candidates = []
-    return (candidate for candidate in candidates if candidate.is_file())
+    names = (file for candidate in candidates for file in (candidate, candidate.with_name(f"{candidate.name}.gz")))
+    return (file for file in names if file.is_file())

@@ -1,16 +1,21 @@
 """JSON records that know where they stand, so that every complaint names file, record and key.
 
-Files are JSON lines or one JSON list, whichever the content is; JSON lines are streamed.
+Files are JSON lines or one JSON list, whichever the content is, and may be packed with gzip; JSON lines are streamed.
 """
 
+import gzip
 import json
-import os
+import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError
+
+_GZIP_START = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def read_records(path: Path) -> Generator[Record]:
     Raises:
         DataError: the file is missing, empty, cut off, not UTF-8, or holds something else than objects.
     """
-    with open_binary(path) as file:
+    with open_unpacked(path) as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         file.seek(0)
         records = _listed(file, path) if start.startswith(b"[") else _lines(file, path)
@@ -134,6 +139,26 @@ def read_records(path: Path) -> Generator[Record]:
             yield record
     if empty:
         raise DataError(f"{path} is empty: it holds no record")
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Generator[BinaryIO]:
+    """Give the content of a file, unpacked where it starts as gzip does, whatever its name.
+
+    Raises:
+        DataError: the file cannot be read, or its packing is cut off or damaged.
+    """
+    with open_binary(path) as file:
+        packed = file.read(len(_GZIP_START)) == _GZIP_START
+        file.seek(0)
+        if not packed:
+            yield file
+            return
+        try:
+            with gzip.open(file) as unpacked:
+                yield unpacked
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is no whole gzip file ({error}): cut off or damaged, get it again") from None
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -170,19 +195,39 @@ def write_json_list(path: Path, items: Iterable[Mapping[str, Any]]) -> int:
     Returns:
         How many items were written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            for item in items:
-                file.write(",\n" if count else "[\n")
-                file.write(json.dumps(item, ensure_ascii=False))
-                count += 1
-            file.write("\n]\n" if count else "[]\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for item in items:
+            file.write(",\n" if count else "[\n")
+            file.write(json.dumps(item, ensure_ascii=False))
+            count += 1
+        file.write("\n]\n" if count else "[]\n")
     return count
+
+
+def write_json_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> int:
+    """Write items as JSON lines in one piece, packed with gzip where the name ends in `.gz`.
+
+    Returns:
+        How many items were written.
+    """
+    count = 0
+    with replacing(path) as beside, _packing(path, beside) as file:
+        for item in items:
+            file.write(f"{json.dumps(item, ensure_ascii=False)}\n".encode())
+            count += 1
+    return count
+
+
+@contextmanager
+def _packing(path: Path, beside: Path) -> Generator[BinaryIO]:
+    with beside.open("wb") as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        # No file name and no time inside: equal content gives equal files.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
+            yield packed  # pyright: ignore[reportReturnType] - it has what is used of a BinaryIO
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:

@@ -1,0 +1,36 @@
+"""Files that are there as a whole or not at all."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stepsearch.errors import DataError
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Give a name beside `path` to write to; what was written takes the place of `path` once the block is through.
+
+    A block that fails leaves what was there before. The folder is made where it is missing.
+
+    Raises:
+        DataError: the file or its folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        _remove(beside)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # Its folder is no folder: then nothing was written.
+        return
