@@ -16,15 +16,17 @@ from stepsearch.types import Passage
 def read_corpus(path: Path) -> Iterator[Passage]:
     """Yield the passages of a corpus file with their own ids.
 
-    A record may have `text` and maybe `title` instead of `contents`.
+    A record may have `text` and maybe `title` instead of `contents`. An id that is its content's hash may occur again,
+    as where two corpora are joined: it is the same passage.
 
     Raises:
-        DataError: the file is missing, damaged or empty, a record is malformed, or an id occurs twice.
+        DataError: the file is missing, damaged or empty, a record is malformed, or another id occurs twice.
     """
     seen = SeenHashes()
     for record in read_records(path):
         passage = passage_from_record(record)
-        if not seen.add(passage.id.encode()):
+        is_hash = passage.id == Passage.from_text(passage.text, passage.title).id
+        if not is_hash and not seen.add(passage.id.encode()):
             raise record.error(f"passage id {passage.id} occurs a second time: give every passage its own")
         yield passage
 

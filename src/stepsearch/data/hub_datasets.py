@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepsearch.data.benchmark import Entry
 from stepsearch.data.optional_packages import import_optional
-from stepsearch.data.question_files import questions_of_records
+from stepsearch.data.question_files import entries_of_records
 from stepsearch.data.records import Record
 from stepsearch.errors import DataError
-from stepsearch.types import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,17 @@ class DatasetName:
         return f"{self.name}{config}" + (f":{self.split}" if self.split else "")
 
 
-def read_hub_dataset(dataset: DatasetName) -> dict[str, list[Question]]:
-    """Return the questions of every split that was asked for.
+def read_hub_dataset(dataset: DatasetName) -> dict[str, Iterator[Entry | None]]:
+    """Return the records of every split that was asked for, read one by one.
 
     Rows may be of any format that a file of questions may have, or of the hub's columnar form of HotpotQA.
 
     Raises:
-        DataError: `datasets` is not installed, the dataset cannot be loaded, or a row is malformed.
+        DataError: `datasets` is not installed, the dataset cannot be loaded, or, while reading, a row is malformed.
     """
     library = import_optional("datasets", "--hf-dataset")
     splits = _load(library, dataset)
-    return {split: questions_of_records(_records(rows, f"{dataset.name}:{split}")) for split, rows in splits.items()}
+    return {split: entries_of_records(_records(rows, f"{dataset.name}:{split}")) for split, rows in splits.items()}
 
 
 def _load(library: Any, dataset: DatasetName) -> dict[str, Iterable[Mapping[str, Any]]]:

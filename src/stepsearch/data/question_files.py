@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from stepsearch.data.benchmark import Entry, EntryParser, bare_entry, collect
+from stepsearch.data.benchmark import Entry, EntryParser, bare_entry, collect, parse_entries
 from stepsearch.data.hotpotqa import hotpotqa_entry
 from stepsearch.data.musique import musique_entry
 from stepsearch.data.parquet import read_parquet
@@ -24,17 +24,18 @@ def read_questions(path: Path) -> list[Question]:
         DataError: the file is missing, malformed or empty, or an id occurs twice.
     """
     records = read_parquet(path) if path.suffix == PARQUET else read_records(path)
-    return questions_of_records(records)
+    first = next(records)
+    return collect(chain((first,), records), *recognise(first)).questions
 
 
-def questions_of_records(records: Iterator[Record]) -> list[Question]:
-    """Return the questions of records of one format, of which there is at least one.
+def entries_of_records(records: Iterator[Record]) -> Iterator[Entry | None]:
+    """Yield the records of one format one by one, None for one that its source calls unanswerable.
 
     Raises:
         DataError: a record is malformed, or an id occurs twice.
     """
-    first = next(records)
-    return collect(chain((first,), records), *recognise(first)).questions
+    for first in records:
+        yield from parse_entries(chain((first,), records), recognise(first)[1])
 
 
 def recognise(record: Record) -> tuple[str, EntryParser]:
