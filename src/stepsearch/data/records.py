@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError
@@ -156,7 +156,7 @@ def open_unpacked(path: Path) -> Generator[BinaryIO]:
             return
         try:
             with gzip.open(file) as unpacked:
-                yield unpacked
+                yield cast(BinaryIO, unpacked)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path} is no whole gzip file ({error}): cut off or damaged, get it again") from None
 
@@ -227,7 +227,7 @@ def _packing(path: Path, beside: Path) -> Generator[BinaryIO]:
             return
         # No file name and no time inside: equal content gives equal files.
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
-            yield packed  # pyright: ignore[reportReturnType] - it has what is used of a BinaryIO
+            yield cast(BinaryIO, packed)
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:

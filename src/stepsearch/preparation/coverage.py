@@ -9,8 +9,8 @@ from stepsearch.matching.tfidf import GoldenTerms
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Passage, Question
 
-# Of 609 golden paragraphs among 3,461 of three benchmarks, three have a neighbour above .95, another version of the same
-# article; the next is at .868, about two counties of one name.
+# Of 609 golden paragraphs among 3,461 of three benchmarks, three have a neighbour above .95, another version of the
+# same article; the next is at .868, about another county of the same name.
 NEAR_DUPLICATE = 0.9
 CANDIDATES = 10
 _QUERY_WORDS = 64
