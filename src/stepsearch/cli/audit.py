@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.data import KnowledgeBase, read_questions
+from stepsearch.data import READERS, KnowledgeBase, read_questions
 from stepsearch.data.whole_files import replacing
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.audit import CorpusAudit, audit
@@ -61,7 +61,8 @@ def read_all(paths: Sequence[Path], limit: int | None = None) -> list[Question]:
     """
     questions: list[Question] = []
     for path in paths:
-        name = path.name.partition(".")[0]
+        stem = path.name.partition(".")[0]
+        name = next((dataset for dataset in READERS if stem.startswith(dataset)), stem)
         listed = read_questions(path)[:limit]
         questions += [q if q.dataset else replace(q, dataset=name) for q in listed]
     return questions

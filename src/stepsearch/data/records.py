@@ -1,6 +1,6 @@
 """JSON records that know where they stand, so that every complaint names file, record and key.
 
-Files are JSON lines or one JSON list, whichever the content is, and may be packed with gzip; JSON lines are streamed.
+Files are JSON lines or one JSON list, whichever the content is, and may be packed with gzip; both are streamed.
 """
 
 import gzip
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from stepsearch.data.json_list import read_list
 from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError
 
@@ -239,8 +240,10 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:
 
 
 def _listed(file: BinaryIO, path: Path) -> Iterator[Record]:
-    for position, value in enumerate(_parse(decode_utf8(file.read(), str(path)), str(path)), start=1):
-        yield as_record(value, f"{path}, record {position}")
+    for position, (value, text) in enumerate(read_list(file, str(path)), start=1):
+        where = f"{path}, record {position}"
+        _refuse_half_characters(value, text, where)
+        yield as_record(value, where)
 
 
 def _parse(text: str, where: str) -> Any:
@@ -251,13 +254,14 @@ def _parse(text: str, where: str) -> Any:
         raise DataError(f"{where} is not whole JSON ({reason}): cut off or damaged, get it again") from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{where} is no JSON that can be read: {error}") from None
-    if "\\ud" in text or "\\uD" in text:
-        _refuse_half_characters(value, where)
+    _refuse_half_characters(value, text, where)
     return value
 
 
-def _refuse_half_characters(value: Any, where: str) -> None:
+def _refuse_half_characters(value: Any, text: str, where: str) -> None:
     """Raise where an escape stands for half a character, which no file can hold."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -127,24 +127,7 @@ def prepare_splits(
     started, output_dir = time.perf_counter(), Path(output_dir)
     try:
         with _stage(output_dir) as stage:
-            with_corpus = corpus.contexts or corpus.file is not None
-            with KnowledgeBaseWriter(stage / KNOWLEDGE_BASE) if with_corpus else nullcontext() as writer:
-                if writer is not None and corpus.file is not None:
-                    writer.add_all(_counted(read_corpus(corpus.file), report))
-                    report(f"{KNOWLEDGE_BASE}: {_passages(writer)} from {corpus.file.name}")
-                contexts = writer if corpus.contexts else None
-                limits = {TRAIN: max_train_samples}
-                splits = {s.split: _Split(s, contexts, limits.get(s.split)) for s in sources}
-                for name, split in splits.items():
-                    write_processed(stage / PROCESSED[name], split.questions())
-                    report(f"{PROCESSED[name]}: {split}")
-                if writer is not None and not len(writer):
-                    raise DataError(
-                        "these questions come without paragraphs to make a knowledge base of: name a corpus with "
-                        "--corpus FILE, or leave --build-knowledge-base out"
-                    )
-            if writer is not None:
-                _index(stage / KNOWLEDGE_BASE, len(writer), corpus.index, report)
+            splits, passages = _write(stage, sources, max_train_samples, corpus, report)
             _publish(stage, output_dir, splits)
     except OSError as error:
         raise DataError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from None
@@ -156,12 +139,12 @@ def prepare_splits(
         test_questions=counts.get(TEST),
         skipped=sum(split.skipped for split in splits.values()),
         without_golden=sum(split.without_golden for split in splits.values()),
-        passages=None if writer is None else len(writer),
+        passages=passages,
         seconds=time.perf_counter() - started,
         train_path=paths.get(TRAIN),
         dev_path=paths.get(DEV),
         test_path=paths.get(TEST),
-        knowledge_base=output_dir / KNOWLEDGE_BASE if with_corpus else None,
+        knowledge_base=None if passages is None else output_dir / KNOWLEDGE_BASE,
     )
 
 
@@ -201,6 +184,36 @@ class _Split:
             return ""
         share = "none has" if self.without_golden == self.kept else f"{self.without_golden:,} have no"
         return f"; {share} golden documents, and so no step rewards and no golden recall"
+
+
+def _write(
+    stage: Path,
+    sources: Sequence[SplitSource],
+    max_train_samples: int | None,
+    corpus: CorpusPlan,
+    report: Callable[[str], None],
+) -> tuple[dict[str, _Split], int | None]:
+    """Write everything into the stage; returns the splits by name, and the number of passages."""
+    folder = stage / KNOWLEDGE_BASE
+    with KnowledgeBaseWriter(folder) if corpus.contexts or corpus.file else nullcontext() as writer:
+        if writer is not None and corpus.file is not None:
+            writer.add_all(_counted(read_corpus(corpus.file), report))
+            report(f"{KNOWLEDGE_BASE}: {_passages(writer)} from {corpus.file.name}")
+        limits = {TRAIN: max_train_samples}
+        contexts = writer if corpus.contexts else None
+        splits = {source.split: _Split(source, contexts, limits.get(source.split)) for source in sources}
+        for name, split in splits.items():
+            write_processed(stage / PROCESSED[name], split.questions())
+            report(f"{PROCESSED[name]}: {split}")
+        if writer is not None and not len(writer):
+            raise DataError(
+                "these questions come without paragraphs to make a knowledge base of: name a corpus with --corpus "
+                "FILE, or leave --build-knowledge-base out"
+            )
+    if writer is None:
+        return splits, None
+    _index(folder, len(writer), corpus.index, report)
+    return splits, len(writer)
 
 
 def _passages(writer: KnowledgeBaseWriter) -> str:
