@@ -67,7 +67,7 @@ def plain_text(text: str) -> str:
 def locate(
     documents: Sequence[Passage],
     corpus: Sequence[Passage],
-    engine: SearchEngine,
+    engine: SearchEngine | None,
     threshold: float = NEAR_DUPLICATE,
     advance: Advance = unseen,
 ) -> dict[Passage, Located]:
@@ -80,13 +80,13 @@ def locate(
     Args:
         documents: the golden documents.
         corpus: all passages.
-        engine: searches the same corpus.
+        engine: searches the same corpus; without one near-duplicates are not looked for.
         threshold: cosine from which a passage is a near-duplicate.
         advance: called with shares of the whole work, 1 in sum.
     """
     same_id, same_text, taken = _read_through(documents, corpus, threshold, advance)
     left = [document for document in documents if not same_id.get(document) and not same_text.get(document)]
-    near = _near_duplicates(left, engine, threshold, advance)
+    near = {} if engine is None else _near_duplicates(left, engine, threshold, advance)
     located: dict[Passage, Located] = {}
     for document in documents:
         ways = {Match.ID: same_id, Match.TEXT: same_text, Match.NEAR: near}

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stepsearch.data.corpus import read_corpus
-from stepsearch.data.knowledge_base import KnowledgeBaseWriter, replace_knowledge_base
+from stepsearch.data.knowledge_base import KnowledgeBase, KnowledgeBaseWriter, replace_knowledge_base
 from stepsearch.data.processed import write_processed
+from stepsearch.data.question_files import read_questions
 from stepsearch.errors import DataError
+from stepsearch.preparation.coverage import Match, golden_documents, locate
+from stepsearch.preparation.linking import link
 from stepsearch.preparation.split_sources import DEV, TEST, TRAIN, SplitSource, raw_sources
 from stepsearch.types import Passage, Question
 
@@ -212,8 +215,21 @@ def _write(
             )
     if writer is None:
         return splits, None
+    if corpus.file is not None and splits:
+        _link([stage / PROCESSED[name] for name in splits], KnowledgeBase.open(folder), report)
     _index(folder, len(writer), corpus.index, report)
     return splits, len(writer)
+
+
+def _link(files: Sequence[Path], knowledge_base: KnowledgeBase, report: Callable[[str], None]) -> None:
+    """Give the golden documents that are passages of the corpus the ids that they have there."""
+    questions = {path: read_questions(path) for path in files}
+    documents = golden_documents(question for listed in questions.values() for question in listed)
+    locations = locate(documents, knowledge_base, engine=None)
+    for path, listed in questions.items():
+        write_processed(path, (link(question, locations) for question in listed))
+    found = sum(located.match is not Match.MISSING for located in locations.values())
+    report(f"{KNOWLEDGE_BASE}: {found:,} of {len(documents):,} golden documents are passages of it, and have their ids")
 
 
 def _passages(writer: KnowledgeBaseWriter) -> str:

@@ -251,7 +251,25 @@ def test_a_corpus_with_the_questions_paragraphs(raw, tmp_path):
     assert result.passages == 2 + 8
     assert next(iter(KnowledgeBase.open(result.knowledge_base))) == shared
     assert not (result.knowledge_base / "bm25").exists()
-    assert lines[-1] == "knowledge_base: 10 passages, without an index"
+    assert lines[-2:] == [
+        "knowledge_base: 8 of 8 golden documents are passages of it, and have their ids",
+        "knowledge_base: 10 passages, without an index",
+    ]
+
+
+def test_golden_documents_take_the_ids_that_the_corpus_gives_them(raw, tmp_path):
+    write_corpus(
+        tmp_path / "corpus.jsonl", [Passage("17", "Ann Alpha  is ĕrudite.", "A. Alpha"), Passage("18", "Else.")]
+    )
+    lines = []
+    plan = CorpusPlan(file=tmp_path / "corpus.jsonl")
+    result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, plan, lines.append)
+    first = read_questions(result.train_path)[0]
+    book, ann = first.golden_passages
+    assert (ann.id, ann.text) == ("17", "Ann Alpha is ĕrudite.")
+    assert [sub.golden_passage_id for sub in first.sub_questions] == [book.id, "17"]
+    assert book == Passage.from_text("Alpha was written by Ann Alpha.", "Alpha")
+    assert "knowledge_base: 1 of 8 golden documents are passages of it, and have their ids" in lines
 
 
 def test_a_damaged_corpus_leaves_what_was_there(raw, tmp_path):
