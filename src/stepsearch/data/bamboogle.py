@@ -20,9 +20,14 @@ def read_bamboogle(path: Path) -> Benchmark:
     Raises:
         DataError: the file cannot be read or a record is malformed.
     """
-    if path.name.lower().removesuffix(".gz").endswith(".csv"):
+    if is_csv(path):
         return Benchmark("bamboogle", _read_csv(path), [])
     return collect(read_records(path), "bamboogle", lambda record: bare_entry(record, "bamboogle"))
+
+
+def is_csv(path: Path) -> bool:
+    """Return whether a file's name says that it is CSV, packed or not."""
+    return path.name.lower().removesuffix(".gz").endswith(".csv")
 
 
 def _read_csv(path: Path) -> list[Question]:

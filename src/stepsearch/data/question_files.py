@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from stepsearch.data.bamboogle import is_csv, read_bamboogle
 from stepsearch.data.benchmark import Entry, EntryParser, bare_entry, collect, parse_entries
 from stepsearch.data.hotpotqa import hotpotqa_entry
 from stepsearch.data.musique import musique_entry
@@ -18,11 +19,13 @@ PARQUET = ".parquet"
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Return the questions of a file: processed, verl/Search-R1 parquet, or a benchmark's own format but for CSV.
+    """Return the questions of a file: processed, verl/Search-R1 parquet, or a benchmark's own format.
 
     Raises:
         DataError: the file is missing, malformed or empty, or an id occurs twice.
     """
+    if is_csv(path):
+        return read_bamboogle(path).questions
     records = read_parquet(path) if path.suffix == PARQUET else read_records(path)
     first = next(records)
     return collect(chain((first,), records), *recognise(first)).questions

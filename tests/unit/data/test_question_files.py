@@ -27,6 +27,11 @@ def test_bare_questions_have_no_dataset_but_the_one_they_name(write_jsonl):
     assert read_questions(write_jsonl(record | {"dataset": "nq"}))[0].dataset == "nq"
 
 
+def test_csv_is_bamboogle(tmp_path):
+    (tmp_path / "b.csv").write_text("Question,Answer\nWho?,Ann\n", encoding="utf-8")
+    assert read_questions(tmp_path / "b.csv") == [Question("bamboogle_1", "Who?", ("Ann",), dataset="bamboogle")]
+
+
 @pytest.mark.parametrize("dataset", sorted(SAMPLES))
 @pytest.mark.parametrize("name", ["lines.jsonl", "lines.jsonl.gz"])
 def test_processed_lines_survive(dataset, name, real_data, tmp_path):
