@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.data import READERS, KnowledgeBase, read_questions
-from stepsearch.data.whole_files import replacing
+from stepsearch.data.whole_files import replacing, require_writable
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.audit import CorpusAudit, audit
 from stepsearch.preparation.audit_tables import contamination_lines, coverage_table, notes, recall_table
@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.complete and folder is None:
         raise ConfigError("--complete needs the knowledge base that is to be completed: --knowledge-base DIR")
+    if args.output is not None:
+        require_writable(args.output)
     questions = read_all(args.data, args.max_questions)
     report: dict[str, Any] = {"data": [str(path) for path in args.data], "questions": len(questions)}
     if folder is not None:

@@ -28,6 +28,9 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("nothing to prepare: name --raw-musique-dir, --raw-dir, --hf-dataset or --corpus")
     corpus = CorpusPlan(args.build_knowledge_base, args.corpus, index=not args.without_index)
     report = prepare_splits(sources, folder, args.max_train_samples, corpus, report=print)
+    if report.paths:
+        # An earlier preparation's would not fit.
+        (folder / AUDIT_FILE).unlink(missing_ok=True)
     if report.paths and report.knowledge_base is not None and corpus.index:
         _audit(report, report.knowledge_base)
     if report.train_path is not None:

@@ -28,6 +28,20 @@ def replacing(path: Path) -> Generator[Path]:
         _remove(beside)
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a file that could not be written in the end, before the work that it is to hold; its folder is made.
+
+    Raises:
+        DataError: the file or its folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DataError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'permission denied'}")
+
+
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)

@@ -104,6 +104,15 @@ def test_genuine_records_by_hand(real_data):
         "when was Günter Reisch born",
     )
 
+    stepchild = questions["41611f820baf11ebab90acde48001122"]
+    assert (stepchild.question, stepchild.kind) == ("Who is the stepchild of Paal Bog?", "inference")
+    assert stepchild.answers == ("Øystein Gullvåg Holter",)
+    assert [(sub.question, sub.answer) for sub in stepchild.sub_questions] == [
+        ("Paal Bog >> spouse", "Harriet Holter"),
+        ("Harriet Holter >> child", "Øystein Gullvåg Holter"),
+    ]
+    assert [passage.title for passage in stepchild.golden_passages] == ["Paal Bog", "Harriet Holter"]
+
     # Subjects under other names than their articles', linked by order.
     henneberg = questions["0404d2cc0bb011ebab90acde48001122"]
     titles = {passage.id: passage.title for passage in henneberg.golden_passages}

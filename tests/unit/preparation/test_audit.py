@@ -165,6 +165,10 @@ def test_genuine_questions_of_one_benchmark_against_the_paragraphs_of_another(re
     result = audit([*hotpot.questions, *musique.questions], knowledge_base, engine)
     whole, other = (group for group in result.groups if group.hops is None)
     assert (whole.dataset, whole.all_found, whole.documents[Match.ID]) == ("hotpotqa", 100, 200)
+    # Of 200 golden documents BM25 puts 85 first for the questions, and 179 for their titles.
+    assert whole.recall["question"] == pytest.approx({1: 0.425, 3: 0.745, 5: 0.85, 10: 0.94})
+    assert whole.recall["first_queries"] == pytest.approx({1: 0.895, 3: 0.98, 5: 0.99, 10: 1.0})
+    assert (whole.asked["question"], whole.queries["first_queries"]) == (100, 2.0)
     assert (other.dataset, other.questions, other.all_found) == ("musique", 100, 0)
     needed = [passage for question in musique.questions for passage in question.golden_passages]
     assert sum(other.documents.values()) == len(needed)
