@@ -128,6 +128,8 @@ def test_mistakes(refuse: Run, world: Path, tmp_path: Path) -> None:
     assert "nothing to prepare" in refuse("prepare-data", "--output-dir", out)
     assert "go together" in refuse("prepare-data", "--raw-dir", tmp_path, "--output-dir", out)
     assert "go together" in refuse("prepare-data", "--dataset", "2wiki", "--output-dir", out)
+    both = ("--raw-musique-dir", tmp_path, "--dataset", "2wiki")
+    assert "go together" in refuse("prepare-data", *both, "--output-dir", out)
     absent = tmp_path / "absent.jsonl"
     assert "absent.jsonl does not exist" in refuse("prepare-data", "--corpus", absent, "--output-dir", out)
     assert not out.exists()

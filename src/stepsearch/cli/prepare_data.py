@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _sources(args: argparse.Namespace) -> list[SplitSource]:
+    if (args.raw_dir is None) != (args.dataset is None):
+        raise ConfigError("--raw-dir DIR and --dataset NAME go together")
     if args.hf_dataset is not None:
         return hub_sources(args.hf_dataset)
     if args.raw_musique_dir is not None:
         return raw_sources(args.raw_musique_dir, "musique")
-    if (args.raw_dir is None) != (args.dataset is None):
-        raise ConfigError("--raw-dir DIR and --dataset NAME go together")
     return [] if args.raw_dir is None else raw_sources(args.raw_dir, args.dataset)
 
 
