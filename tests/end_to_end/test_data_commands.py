@@ -122,6 +122,19 @@ def test_questions_survive_every_format(run: Run, world: Path, tmp_path: Path) -
         assert read_questions(tmp_path / name) == questions
 
 
+def test_several_inputs_become_one(run: Run, refuse: Run, world: Path, tmp_path: Path) -> None:
+    dev, test = world / "data" / "dev_processed.json", world / "data" / "test_processed.json"
+    run("export", "--input", dev, test, "--format", "processed", "--output", tmp_path / "both.json")
+    assert read_questions(tmp_path / "both.json") == [*read_questions(dev), *read_questions(test)]
+    twice = refuse("export", "--input", dev, tmp_path / "both.json", "--format", "jsonl", "--output", tmp_path / "x")
+    assert "both.json: question id" in twice
+    folder = world / "data" / "knowledge_base"
+    run("export", "--input", folder, folder, "--format", "corpus", "--output", tmp_path / "pool.jsonl")
+    run("prepare-data", "--corpus", tmp_path / "pool.jsonl", "--output-dir", tmp_path / "pool")
+    assert list(KnowledgeBase.open(tmp_path / "pool" / "knowledge_base")) == list(KnowledgeBase.open(folder))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["both.json", "pool", "pool.jsonl"]
+
+
 def test_mistakes(refuse: Run, world: Path, tmp_path: Path) -> None:
     dev = shutil.copy(world / "data" / "dev_processed.json", tmp_path / "dev.json")
     out = tmp_path / "out"

@@ -128,7 +128,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", type=Path, required=True, metavar="PATH", help="Questions, or a knowledge base's folder.")
+    add("--input", type=Path, nargs="+", required=True, metavar="PATH", help="Questions, or knowledge bases; joined.")
     add("--format", choices=FORMATS, required=True, metavar="NAME", help=f"Any of: {', '.join(FORMATS)}.")
     add("--output", type=Path, required=True, metavar="FILE", help="The file; .jsonl and corpora may end in .gz.")
     add("--split", default="train", metavar="NAME", help="What verl's rows call their split; default train.")

@@ -1,17 +1,20 @@
-"""`stepsearch export`: questions or a knowledge base in the formats of other programs."""
+"""`stepsearch export`: questions or knowledge bases, several as one, in the formats of other programs."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from stepsearch.data import KnowledgeBase, read_questions, write_processed
 from stepsearch.data.corpus import write_corpus
 from stepsearch.data.parquet import write_parquet
 from stepsearch.data.processed import write_processed_lines
+from stepsearch.data.question_files import PARQUET
 from stepsearch.data.verl_rows import ROW_SHAPE, question_to_row
-from stepsearch.errors import ConfigError
+from stepsearch.errors import ConfigError, DataError
+from stepsearch.types import Question
 
-Writer = Callable[[Path, Path, str], int]
+Writer = Callable[[Sequence[Path], Path, str], int]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -19,29 +22,39 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: the output's name does not fit the format.
-        DataError: the input cannot be read, or the output cannot be written.
+        DataError: an input cannot be read, two have a question id in common, or the output cannot be written.
     """
     written = WRITERS[args.format](args.input, args.output, args.split)
     print(f"{written:,} {'passages' if args.format == 'corpus' else 'questions'} written to {args.output}")
 
 
-def _verl(source: Path, target: Path, split: str) -> int:
-    if target.suffix != ".parquet":
-        raise ConfigError(f"--output {target}: verl reads files whose names end in .parquet")
-    questions = read_questions(source)
-    return write_parquet(target, (question_to_row(q, place, split) for place, q in enumerate(questions)), ROW_SHAPE)
+def _verl(sources: Sequence[Path], target: Path, split: str) -> int:
+    if target.suffix != PARQUET:
+        raise ConfigError(f"--output {target}: verl reads files whose names end in {PARQUET}")
+    rows = (question_to_row(question, place, split) for place, question in enumerate(_questions(sources)))
+    return write_parquet(target, rows, ROW_SHAPE)
 
 
-def _jsonl(source: Path, target: Path, split: str) -> int:
-    return write_processed_lines(target, read_questions(source))
+def _jsonl(sources: Sequence[Path], target: Path, split: str) -> int:
+    return write_processed_lines(target, _questions(sources))
 
 
-def _processed(source: Path, target: Path, split: str) -> int:
-    return write_processed(target, read_questions(source))
+def _processed(sources: Sequence[Path], target: Path, split: str) -> int:
+    return write_processed(target, _questions(sources))
 
 
-def _corpus(source: Path, target: Path, split: str) -> int:
-    return write_corpus(target, KnowledgeBase.open(source))
+def _corpus(sources: Sequence[Path], target: Path, split: str) -> int:
+    return write_corpus(target, chain.from_iterable(map(KnowledgeBase.open, sources)))
+
+
+def _questions(paths: Sequence[Path]) -> Iterator[Question]:
+    first_in: dict[str, int] = {}
+    for place, path in enumerate(paths):
+        for question in read_questions(path):
+            first = first_in.setdefault(question.id, place)
+            if first != place:
+                raise DataError(f"{path}: question id {question.id} is that of a question in {paths[first]}")
+            yield question
 
 
 WRITERS: dict[str, Writer] = {"verl": _verl, "jsonl": _jsonl, "processed": _processed, "corpus": _corpus}
