@@ -11,7 +11,10 @@ from stepsearch.cli.progress import Advance, unseen
 from stepsearch.config import Config, RolloutSettings, SearchSettings, Section, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.errors import ConfigError, ModelError
-from stepsearch.evaluation.baselines import Baselines
+from stepsearch.evaluation.baselines import BASELINES
+from stepsearch.evaluation.local_generator import LocalGenerator
+from stepsearch.evaluation.text_episode import TextBudget
+from stepsearch.evaluation.text_runner import TextRunner
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.model_folder import RECORD, read_record
 from stepsearch.models.step_search_model import StepSearchModel
@@ -199,16 +202,24 @@ class Player:
             observations=self._observations,
         )
 
-    def baselines(self, temperature: float) -> Baselines:
-        """Return the ways of answering that the method is compared with."""
-        rollout = self.config.rollout
-        return Baselines(
-            self.engines[0],
-            self.policy.tokenizer,
-            self.search,
-            self._observations,
-            top_k=self.config.search.top_k,
-            max_tokens=rollout.max_turn_tokens,
-            max_length=self.config.model.max_length,
-            temperature=temperature,
-        )
+    def baseline_runner(self, name: str, temperature: float) -> EpisodeRunner:
+        """Return a runner that answers in the way of `BASELINES[name]`, with the same model, search and budgets."""
+        rollout, budget = self.config.rollout, text_budget(self.config)
+        sampling = (self.config.model.max_length, temperature, rollout.top_p, rollout.top_k)
+        runners = [
+            TextRunner(BASELINES[name], LocalGenerator(engine, self.policy.tokenizer, *sampling), self.search, budget)
+            for engine in self.engines
+        ]
+        return runners[0] if len(runners) == 1 else ParallelRunner(runners)
+
+
+def text_budget(config: Config) -> TextBudget:
+    """Return what an episode of text may use by the settings."""
+    return TextBudget(
+        max_turn_tokens=config.rollout.max_turn_tokens,
+        max_observation_tokens=config.rollout.max_observation_tokens,
+        max_passage_tokens=config.rollout.max_passage_tokens,
+        max_searches=config.reward.max_search_steps,
+        max_corrections=config.rollout.max_corrections,
+        top_k=config.search.top_k,
+    )
