@@ -9,7 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import BM25, Player, find_corpus, guard, settings_of_model, use_threads
+from stepsearch.cli.assembly import (
+    BM25,
+    EndpointPlayer,
+    Player,
+    find_corpus,
+    guard,
+    open_player,
+    settings_of_model,
+    use_threads,
+)
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
@@ -21,10 +30,8 @@ from stepsearch.evaluation.evaluator import question_seeds, run_questions, write
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.evaluation.published import published_json
 from stepsearch.evaluation.report import figures_table, write_json
-from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
-from stepsearch.training.preflight import check_prompts
 from stepsearch.training.run_folder import RunFolder
 
 
@@ -55,11 +62,11 @@ def run(args: argparse.Namespace) -> None:
     files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
     config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
-    policy = StepSearchModel.load(config.model)
     config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
     say(console, corpus)
     use_threads(config)
-    player = Player(policy, guard(engine or build_search_engine(config.search), config.search), config)
+    search = guard(engine or build_search_engine(config.search), config.search)
+    player = open_player(config, search, folder / "replies.jsonl")
     results = {
         name: DatasetResult(files[name], *result)
         for name, result in evaluate_all(player, benchmarks, args, folder, console).items()
@@ -110,7 +117,11 @@ def choose_corpus(
 
 
 def evaluate_all(
-    player: Player, benchmarks: Mapping[str, Benchmark], args: argparse.Namespace, folder: Path, console: Console
+    player: Player | EndpointPlayer,
+    benchmarks: Mapping[str, Benchmark],
+    args: argparse.Namespace,
+    folder: Path,
+    console: Console,
 ) -> dict[str, tuple[EvaluationMetrics, dict[str, EvaluationMetrics]]]:
     """Return metrics and baselines of every dataset; writes the predictions of each as soon as they are there.
 
@@ -120,7 +131,7 @@ def evaluate_all(
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
     progress = StageProgress(console, {name: len(asked) for name, asked in questions.items()})
     for asked in questions.values():
-        check_prompts(asked, player.policy.tokenizer, player.config)
+        player.check_prompts(asked)
     evaluation = player.config.evaluation
     runner = player.runner(evaluation.temperature)
     results: dict[str, tuple[EvaluationMetrics, dict[str, EvaluationMetrics]]] = {}

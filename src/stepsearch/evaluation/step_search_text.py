@@ -50,5 +50,5 @@ def _observation(episode: TextEpisode, outcome: SearchOutcome) -> tuple[Piece, .
 
 
 def _may_be_corrected(episode: TextEpisode, sampled: Sampled) -> bool:
-    over = sampled.end in (TextEnd.END_OF_SEQUENCE, TextEnd.CONTEXT_FULL)
+    over = sampled.end in (TextEnd.END_OF_SEQUENCE, TextEnd.CONTEXT_FULL, TextEnd.NO_REPLY)
     return not over and episode.searches_left > 0 and episode.corrections < episode.budget.max_corrections

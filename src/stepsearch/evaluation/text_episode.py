@@ -68,6 +68,7 @@ _REASONS = {
     TextEnd.LENGTH: StopReason.NO_VALID_ACTION,
     TextEnd.END_OF_SEQUENCE: StopReason.END_OF_SEQUENCE,
     TextEnd.CONTEXT_FULL: StopReason.CONTEXT_FULL,
+    TextEnd.NO_REPLY: StopReason.NO_REPLY,
 }
 
 

@@ -29,6 +29,7 @@ class TextEnd(StrEnum):
     END_OF_SEQUENCE = "end_of_sequence"
     LENGTH = "length"
     CONTEXT_FULL = "context_full"
+    NO_REPLY = "no_reply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Sampled:
     """One sampled text, the stop string that ended it included, an end-of-sequence token not.
 
     Attributes:
-        text: what was said; empty where the context left no room to say anything.
+        text: what was said; empty where the context left no room to say anything, or the model did not reply.
         end: why it ended there.
         token_ids: [n] as sampled, an end-of-sequence token included; empty where they are not known.
         logprobs: [n] of those tokens when sampled.

@@ -13,7 +13,7 @@ from stepsearch.evaluation.baselines.answers import (
     sentence_end,
 )
 from stepsearch.evaluation.baselines.documents import ircot_document
-from stepsearch.evaluation.text_episode import Play, TextEpisode
+from stepsearch.evaluation.text_episode import Play, TextEpisode, reason_of
 from stepsearch.evaluation.text_generation import Piece, TextEnd, fill
 from stepsearch.protocol import NO_RESULTS, SEARCH_FAILED
 from stepsearch.search.guarded_search import SearchOutcome
@@ -43,6 +43,8 @@ def ircot(episode: TextEpisode) -> Play:
         prompt = (*paragraphs.prompt(), Piece("".join(f" {sentence}" for sentence in sentences)))
         said = yield from episode.sample(prompt, until=sentence_end)
         sentences.append(said.text.strip())
+        if said.end is TextEnd.NO_REPLY:
+            return episode.finish(reason_of(said))
         if said.end is TextEnd.CONTEXT_FULL:
             paragraphs.drop_last()
             break

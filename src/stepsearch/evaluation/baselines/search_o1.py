@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 from stepsearch.evaluation.baselines.documents import search_o1_document
 from stepsearch.evaluation.text_episode import Move, Play, Reply, TextEpisode
-from stepsearch.evaluation.text_generation import Piece, Sampled, Stop, fill, joined
+from stepsearch.evaluation.text_generation import Piece, Sampled, Stop, TextEnd, fill, joined
 from stepsearch.protocol import SEARCH_FAILED, neutralise_control
 from stepsearch.search.guarded_search import SearchOutcome
 from stepsearch.types import StopReason
@@ -101,6 +101,8 @@ def search_o1(episode: TextEpisode) -> Play:
         asked.add(query)
         outcome = yield from episode.search(query)
         helpful = yield from _reason_in_documents(episode, outcome, query, joined(said))
+        if helpful is None:
+            return episode.finish(StopReason.NO_REPLY)
         before, after = Piece(f"\n\n{BEGIN_RESULT}"), Piece(f"{END_RESULT}\n\n")
         said += episode.observe(before, Piece(helpful, outside=True), after)
     answer = _boxed(_own_words(said))
@@ -111,13 +113,15 @@ def search_o1(episode: TextEpisode) -> Play:
 
 def _reason_in_documents(
     episode: TextEpisode, outcome: SearchOutcome, query: str, reasoning: str
-) -> Generator[Move, Reply, str]:
-    """Return what the model finds helpful in the documents; of a failed search, that it failed."""
+) -> Generator[Move, Reply, str | None]:
+    """Return what the model finds helpful in the documents, or that the search failed; None without a reply."""
     if outcome.failed:
         return SEARCH_FAILED
     documents = episode.documents(outcome, search_o1_document)
     prompt = fill(READ_PROMPT, reasoning=Piece(shortened(reasoning)), query=query, documents=documents)
     said = yield from episode.sample(prompt, recorded=False)
+    if said.end is TextEnd.NO_REPLY:
+        return None
     _, marker, information = said.text.rpartition(FINAL)
     return neutralise_control(" ".join(information.split()).strip("` ")) if marker else NOTHING_FOUND
 

@@ -38,8 +38,8 @@ def search_r1(episode: TextEpisode) -> Play:
         kind, content = _action(sampled.text)
         if kind == ANSWER:
             return episode.finish(StopReason.ANSWERED, content, turns)
-        if sampled.end is TextEnd.CONTEXT_FULL:
-            return episode.finish(StopReason.CONTEXT_FULL, None, turns)
+        if sampled.end in (TextEnd.CONTEXT_FULL, TextEnd.NO_REPLY):
+            return episode.finish(reason_of(sampled), None, turns)
         if turn == episode.budget.max_searches:
             return episode.finish(StopReason.SEARCHES_SPENT if kind else reason_of(sampled), None, turns)
         said.append(sampled)
