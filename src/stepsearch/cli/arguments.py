@@ -131,11 +131,16 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model, or any causal LM.")
+    parser.add_argument(
+        "--model-path",
+        required=True,
+        metavar="DIR",
+        help="A trained model, any causal LM by folder or hub name, or openai:MODEL behind OPENAI_BASE_URL.",
+    )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
     parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
-    parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    parser.add_argument("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     parser.add_argument(
         "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."

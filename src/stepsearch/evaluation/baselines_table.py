@@ -11,13 +11,19 @@ Figure = Mapping[str, Any]
 """`value`, `low`, `high` (95 %) and `count` of one figure."""
 
 
-def baselines_table(measured: Mapping[str, Mapping[str, Mapping[str, Figure]]], model: str) -> Table:
+def baselines_table(
+    measured: Mapping[str, Mapping[str, Mapping[str, Figure]]],
+    model: str,
+    differences: Mapping[str, Mapping[str, Figure]] | None = None,
+) -> Table:
     """Return EM / F1 in percent, a row per method and a column per dataset.
 
     Args:
         measured: by dataset and method, the figures `em` and `f1`; a method may lack on a dataset.
         model: name of the model measured; published rows of another variant than its own are left out.
+        differences: by dataset and method, EM of the method minus that of the model on the same questions.
     """
+    differences = differences or {}
     groups = _grouped(published_beside(model))
     sources = list(dict.fromkeys(source for _, source in groups))
     notes = [f"published: {SETTING}", *(f"({number}) {source}" for number, source in enumerate(sources, 1))]
@@ -28,7 +34,8 @@ def baselines_table(measured: Mapping[str, Mapping[str, Mapping[str, Figure]]], 
         table.add_column(f"{dataset} (of {_count(methods)})", justify="right")
     for method in dict.fromkeys(method for methods in measured.values() for method in methods):
         cells = (_measured_cell(methods.get(method), _count(methods)) for methods in measured.values())
-        table.add_row(method, *cells)
+        beside = (_difference(differences.get(dataset, {}).get(method)) for dataset in measured)
+        table.add_row(method, *(cell + added for cell, added in zip(cells, beside, strict=True)))
     for (variant, source), rows in groups.items():
         table.add_section()
         table.add_row(f"{variant}, published ({sources.index(source) + 1})")
@@ -58,6 +65,14 @@ def _measured_cell(figures: Mapping[str, Figure] | None, usual_count: int) -> st
     interval = "" if em.get("low") is None else f" ({100 * em['low']:.1f}–{100 * em['high']:.1f})"
     count = "" if em["count"] == usual_count else f" of {em['count']}"
     return f"{100 * em['value']:.1f}{interval} / {100 * f1['value']:.1f}{count}"
+
+
+def _difference(figure: Figure | None) -> str:
+    """Return a paired difference on a line of its own; nothing where there is none."""
+    if figure is None or figure.get("value") is None:
+        return ""
+    interval = "" if figure.get("low") is None else f" ({100 * figure['low']:+.1f} – {100 * figure['high']:+.1f})"
+    return f"\nΔEM {100 * figure['value']:+.1f}{interval}"
 
 
 def _published_cell(row: PublishedResult, dataset: str) -> str:

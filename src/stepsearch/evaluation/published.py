@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
+DATASETS: tuple[str, ...] = ("hotpotqa", "2wiki", "musique", "bamboogle")
 SETTING = "full benchmarks, Wiki-18 corpus, E5 retriever, top-3"
 SEARCH_R1_TABLE = "arXiv 2503.09516, table 2"
 STEP_SEARCH_TABLE = "arXiv 2505.15107, table 1"

@@ -1,13 +1,19 @@
 """Published rows stand beside the same variant only."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from stepsearch.evaluation.baselines_table import baselines_table
 from stepsearch.evaluation.published import (
+    DATASETS,
     PUBLISHED,
     SEARCH_R1_TABLE,
     STEP_SEARCH_TABLE,
+    PublishedResult,
     Variant,
     published_beside,
     published_json,
@@ -49,6 +55,26 @@ def test_rows_of_other_variants_are_left_out() -> None:
     assert len(published_beside("tiny")) == len(PUBLISHED)
 
 
+def test_the_documentation_has_the_same_numbers() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "baselines.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| (.+?) \| (\dB (?:base|instruct)) \| (.+) \|$", page, re.MULTILINE)
+    assert documented == [
+        (row.method, row.variant.name.removeprefix("Qwen2.5-"), " | ".join(map(_cell(row), DATASETS)))
+        for row in PUBLISHED
+    ]
+
+
+def _cell(row: PublishedResult) -> Callable[[str], str]:
+    """Return what writes a row's cell as the page does: EM, and F1 where the source has F1 at all."""
+
+    def cell(dataset: str) -> str:
+        em, f1 = row.scores[dataset]
+        both = f"{em}/{'–' if f1 is None else f1}"
+        return both if row.source == STEP_SEARCH_TABLE else f"{em}"
+
+    return cell
+
+
 def test_json_names_setting_and_source() -> None:
     record = published_json("Qwen/Qwen2.5-7B")
     assert record["setting"] == "full benchmarks, Wiki-18 corpus, E5 retriever, top-3"
@@ -61,7 +87,8 @@ def test_the_table_sets_measured_beside_published() -> None:
     figures = {"em": {"value": 0.25, "low": 0.1, "high": 0.4, "count": 40}, "f1": {"value": 0.5, "count": 40}}
     fewer = {**figures, "em": {**figures["em"], "count": 39}}
     measured = {"musique": {"model": figures, "direct": fewer}, "other": {"model": figures}}
-    table = baselines_table(measured, "Qwen/Qwen2.5-3B")
+    worse = {"value": -0.125, "low": -0.3, "high": 0.05, "count": 39}
+    table = baselines_table(measured, "Qwen/Qwen2.5-3B", {"musique": {"direct": worse}})
     console = Console(width=200)
     with console.capture() as capture:
         console.print(table)
@@ -70,6 +97,7 @@ def test_the_table_sets_measured_beside_published() -> None:
     assert [line.split("│")[1].strip() for line in lines] == [
         "model",
         "direct",
+        "",
         "Qwen2.5-3B base, published (1)",
         "Search-R1 (PPO)",
         "Qwen2.5-3B base, published (2)",
@@ -78,7 +106,8 @@ def test_the_table_sets_measured_beside_published() -> None:
     ]
     assert "25.0 (10.0–40.0) / 50.0 │" in lines[0]
     assert "25.0 (10.0–40.0) / 50.0 of 39 │" in lines[1]
-    assert f"(1) {SEARCH_R1_TABLE}; (2) {STEP_SEARCH_TABLE}" in capture.get()
+    assert "ΔEM -12.5 (-30.0 – +5.0)" in lines[2]
+    assert f"(1) {SEARCH_R1_TABLE}; (2) {STEP_SEARCH_TABLE}" in " ".join(capture.get().split())
     assert "musique (of 40)" in capture.get()
-    assert "4.9" in lines[3]
-    assert "18.1 / 27.3" in lines[6]
+    assert "4.9" in lines[4]
+    assert "18.1 / 27.3" in lines[7]
