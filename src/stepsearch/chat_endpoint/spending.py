@@ -1,6 +1,6 @@
 """What replies cost, and how much may be spent."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from stepsearch.errors import ConfigError
 
@@ -84,3 +84,7 @@ class ChatUsage:
     retries: int = 0
     failures: int = 0
     over_budget: int = 0
+
+    def since(self, before: "ChatUsage") -> "ChatUsage":
+        """Return what came on top of an earlier usage of the same endpoint."""
+        return ChatUsage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
