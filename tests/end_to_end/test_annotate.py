@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -168,6 +170,7 @@ def test_a_killed_run_goes_on_without_paying_twice(
     cache = tmp_path / "annotated.cache.jsonl"
     while not cache.exists() or cache.read_bytes().count(b"\n") < 4:
         assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(how)
     out, _ = process.communicate()
     assert process.returncode == (-9 if how is signal.SIGKILL else 130)
@@ -188,6 +191,20 @@ def test_a_killed_run_goes_on_without_paying_twice(
     else:
         # Only the two that were under way can have been lost.
         assert sum(times.values()) <= 2 * QUESTIONS + 2
+
+
+def test_a_server_that_dies_half_way_and_comes_back(arguments: Annotate, tmp_path: Path, model: ChatServer) -> None:
+    main(arguments("--cache", tmp_path / "other.jsonl"))
+    expected = (tmp_path / "annotated.json").read_bytes()
+    model.answered = 0
+    model.dies_after = QUESTIONS
+    threading.Timer(0.8, model.start).start()
+    assert main(arguments("--concurrency", 1)) == 0
+    assert (tmp_path / "annotated.json").read_bytes() == expected
+    usage = report(tmp_path)["usage"]
+    assert (usage["replies"], usage["failures"]) == (2 * QUESTIONS, 0)
+    assert model.answered == 2 * QUESTIONS
+    assert usage["retries"] >= 1
 
 
 def test_a_server_that_dies_and_stays_away(arguments: Annotate, tmp_path: Path, model: ChatServer) -> None:
@@ -226,6 +243,7 @@ class TestMistakes:
         [
             (("--model", "mine", "--max-cost", 1), "--prompt-price and --completion-price"),
             (("--prompt-price", 1), "go together"),
+            (("--prompt-price", -1, "--completion-price", 1), "0 or more"),
             (("--max-cost", 0), "must be more than 0"),
             (("--engines", "altavista"), "choose one of"),
             (("--knowledge-base", "/nowhere"), "/nowhere is no knowledge base"),

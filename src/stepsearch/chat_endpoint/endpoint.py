@@ -11,7 +11,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from stepsearch.chat_endpoint.messages import ChatFailure, ChatReply, ChatRequest, most_tokens, request_key
+from stepsearch.chat_endpoint.messages import (
+    ChatFailure,
+    ChatReply,
+    ChatRequest,
+    likely_prompt_tokens,
+    likely_tokens,
+    most_tokens,
+    request_key,
+)
 from stepsearch.chat_endpoint.reply_cache import ReplyCache
 from stepsearch.chat_endpoint.spending import Budget, ChatUsage
 from stepsearch.chat_endpoint.trouble import (
@@ -234,9 +242,8 @@ class ChatEndpoint:
         """Send a request once; again only where the endpoint does not know one of its parameters."""
         while True:
             try:
-                return _read_completion(
-                    self._client.chat.completions.create(**_arguments(request, self.model, self._unsupported))
-                )
+                arguments = _arguments(request, self.model, self._unsupported)
+                return _read_completion(self._client.chat.completions.create(**arguments), request)
             except ValueError as error:
                 raise UnreadableReplyError(f"the reply is no whole JSON: {error}") from None
             except Exception as error:
@@ -323,19 +330,19 @@ def _arguments(request: ChatRequest, model: str, unsupported: frozenset[str]) ->
     return {name: value for name, value in arguments.items() if name not in unsupported}
 
 
-def _read_completion(completion: Any) -> ChatReply:
-    """Return the reply in what the client returned.
+def _read_completion(completion: Any, request: ChatRequest) -> ChatReply:
+    """Return the reply in what the client returned; where the endpoint counts no tokens, about how many there are.
 
     Raises:
         UnreadableReplyError: it is no chat completion.
     """
     try:
         choice = completion.choices[0]
-        usage = completion.usage
+        text, usage = choice.message.content or "", completion.usage
         return ChatReply(
-            text=choice.message.content or "",
-            prompt_tokens=0 if usage is None else usage.prompt_tokens,
-            completion_tokens=0 if usage is None else usage.completion_tokens,
+            text=text,
+            prompt_tokens=likely_prompt_tokens(request) if usage is None else usage.prompt_tokens,
+            completion_tokens=likely_tokens(text) if usage is None else usage.completion_tokens,
             finish_reason=choice.finish_reason or "",
         )
     except (AttributeError, IndexError, TypeError):

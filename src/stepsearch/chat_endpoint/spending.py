@@ -7,10 +7,18 @@ from stepsearch.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million tokens."""
+    """US dollars for a million tokens.
+
+    Raises:
+        ConfigError: a price below 0.
+    """
 
     prompt: float
     completion: float
+
+    def __post_init__(self) -> None:
+        if not (self.prompt >= 0 and self.completion >= 0):
+            raise ConfigError(f"prices are {self.prompt} and {self.completion} USD a million: they must be 0 or more")
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Return what so many tokens cost, in US dollars."""

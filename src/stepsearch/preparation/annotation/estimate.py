@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stepsearch.chat_endpoint import ChatReply, ChatRequest
-from stepsearch.chat_endpoint.messages import likely_prompt_tokens
+from stepsearch.chat_endpoint.messages import likely_prompt_tokens, likely_tokens
 from stepsearch.data.search_keys import reference_queries
 from stepsearch.preparation.annotation.drafts import SubQuestions
 from stepsearch.preparation.annotation.query_writing import queries_request
@@ -15,7 +15,6 @@ from stepsearch.types import Question, SubQuestion
 # Stands for the steps of a question that comes without any.
 _TYPICAL_STEP = SubQuestion("What is the capital of the country that the river flows through?", "Ouagadougou")
 _TYPICAL_STEPS = 2
-_BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def estimate(
         requests=len(to_pay),
         cached=len(asked) - len(to_pay),
         prompt_tokens=sum(likely_prompt_tokens(request) for request, _ in to_pay),
-        completion_tokens=sum(len(reply.encode()) // _BYTES_PER_TOKEN for _, reply in to_pay),
+        completion_tokens=sum(likely_tokens(reply) for _, reply in to_pay),
     )
 
 

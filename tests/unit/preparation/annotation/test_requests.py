@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from stepsearch.preparation.annotation.leaks import gives_away
-from stepsearch.preparation.annotation.query_writing import queries_request, read_queries
-from stepsearch.preparation.annotation.rewriting import read_rewriting, rewriting_request
+from stepsearch.preparation.annotation.query_writing import QueryList, queries_request, read_queries
+from stepsearch.preparation.annotation.rewriting import Rewriting, read_rewriting, rewriting_request
 from stepsearch.types import SubQuestion
 
 
@@ -90,6 +90,14 @@ class TestQueries:
         text = json.dumps({"steps": [{"queries": queries} for queries in steps]})
         with pytest.raises(ValueError, match=problem):
             read_queries(question.sub_questions, 3, text)
+
+
+@pytest.mark.parametrize("form", [Rewriting, QueryList])
+def test_schemas_are_as_strict_as_structured_output_asks(form):
+    schema = form.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        assert part["additionalProperties"] is False
+        assert part["required"] == list(part["properties"])
 
 
 @pytest.mark.parametrize(
