@@ -1,7 +1,8 @@
 """What replies cost, and how much may be spent."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
+from stepsearch.chat_endpoint.messages import ChatFailure, ChatReply
 from stepsearch.errors import ConfigError
 
 
@@ -96,3 +97,24 @@ class ChatUsage:
     def since(self, before: "ChatUsage") -> "ChatUsage":
         """Return what came on top of an earlier usage of the same endpoint."""
         return ChatUsage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+    def plus(self, result: ChatReply | ChatFailure, retries: int = 0) -> "ChatUsage":
+        """Return the usage after one more outcome, which took so many further tries."""
+        usage = replace(self, retries=self.retries + retries)
+        if isinstance(result, ChatFailure):
+            if result.over_budget:
+                return replace(usage, over_budget=usage.over_budget + 1)
+            return replace(usage, failures=usage.failures + 1)
+        if result.cached:
+            return replace(
+                usage,
+                cached=usage.cached + 1,
+                cached_prompt_tokens=usage.cached_prompt_tokens + result.prompt_tokens,
+                cached_completion_tokens=usage.cached_completion_tokens + result.completion_tokens,
+            )
+        return replace(
+            usage,
+            replies=usage.replies + 1,
+            prompt_tokens=usage.prompt_tokens + result.prompt_tokens,
+            completion_tokens=usage.completion_tokens + result.completion_tokens,
+        )

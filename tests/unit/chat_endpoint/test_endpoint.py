@@ -208,6 +208,14 @@ def test_tokens_are_estimated_where_the_endpoint_counts_none(server, open_endpoi
     assert open_endpoint().complete(make_request("12345678")) == ChatReply("echo 12345678", 2, 4, "stop")
 
 
+def test_requests_that_are_under_way_together_all_learn_what_is_not_supported(server, open_endpoint, make_request):
+    error = {"message": "temperature is not supported", "param": "temperature", "code": "unsupported_parameter"}
+    server.faults.extend([Fault("status", 400, error=error, seconds=0.1)] * 2)
+    requests = [make_request("q1"), make_request("q2")]
+    assert texts(open_endpoint(concurrency=2), requests) == ["echo q1", "echo q2"]
+    assert ["temperature" in body for body in server.requests] == [True, True, False, False]
+
+
 class TestBudget:
     # A reply costs 100 prompt and 20 completion tokens. The most that "q0", 2 bytes, can cost is 2 + 16 + 64 prompt
     # tokens and max_tokens, 30 here: 112.
