@@ -37,6 +37,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _quickstart(_command(commands, "quickstart", "Run the whole pipeline on the embedded default, on a laptop."))
     _prepare_data(_command(commands, "prepare-data", "Turn benchmark files into training data and a knowledge base."))
+    _annotate(_command(commands, "annotate", "Have a language model write sub-questions and reference queries."))
     _audit(_command(commands, "audit", "Check that a corpus has what questions need, and what training has seen."))
     _export(_command(commands, "export", "Write questions or a knowledge base in the formats of other programs."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
@@ -142,6 +143,28 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("--split", default="train", metavar="NAME", help="What verl's rows call their split.")
 
 
+def _annotate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", type=Path, required=True, metavar="FILE", help="Questions, as prepare-data writes them.")
+    add("--output", type=Path, required=True, metavar="FILE", help="The same questions, annotated.")
+    add("--model", default="gpt-4o", metavar="NAME", help="As the endpoint calls it. Default: gpt-4o.")
+    add("--base-url", metavar="URL", help="The endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's own.")
+    add("--engines", nargs="+", default=["bm25"], metavar="NAME", help="Search engines that vote. Default: bm25.")
+    add(
+        "--knowledge-base", type=Path, metavar="DIR", help="What they search. Default: knowledge_base beside the input."
+    )
+    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question. Default: 5.")
+    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be. Default: 3.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions.")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once. Default: 8.")
+    add("--max-cost", type=float, metavar="USD", help="Stop before more than this is spent.")
+    add("--prompt-price", type=float, metavar="USD", help="Of a million prompt tokens. Known for gpt-4o: 2.50.")
+    add("--completion-price", type=float, metavar="USD", help="Of a million tokens of reply. Known for gpt-4o: 10.")
+    add("--cache", type=Path, metavar="FILE", help="Replies that are paid for. Default: beside the output.")
+    add("--dry-run", action="store_true", help="Estimate requests, tokens and cost; send nothing.")
+    _config(parser)
+
+
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--musique-path", type=Path, required=True, metavar="FILE", help="Training questions.")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
@@ -172,11 +195,16 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model, or any causal LM.")
+    parser.add_argument(
+        "--model-path",
+        required=True,
+        metavar="DIR",
+        help="A trained model, any causal LM by folder or hub name, or openai:MODEL behind OPENAI_BASE_URL.",
+    )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
     parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
-    parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    parser.add_argument("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     parser.add_argument(
         "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
