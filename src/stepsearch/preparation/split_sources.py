@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stepsearch.data.benchmark import Entry
@@ -30,6 +30,15 @@ class SplitSource:
     split: str
     name: str
     read: Callable[[], Iterator[Entry | None]]
+
+    def called(self, dataset: str) -> "SplitSource":
+        """Return the split with its questions under another name: a file in a format is not always of its dataset."""
+
+        def read() -> Iterator[Entry | None]:
+            for entry in self.read():
+                yield entry and replace(entry, question=replace(entry.question, dataset=dataset))
+
+        return replace(self, read=read)
 
 
 def raw_sources(folder: Path, dataset: str) -> list[SplitSource]:
