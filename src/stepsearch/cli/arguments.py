@@ -30,6 +30,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
 
@@ -73,7 +74,7 @@ def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentPa
         name,
         help=summary,
         description=summary,
-        epilog=None if name == "prepare-data" else _OVERRIDES,
+        epilog=None if name in ("prepare-data", "report") else _OVERRIDES,
         formatter_class=RichHelpFormatter,
         allow_abbrev=False,
     )
@@ -141,6 +142,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
     )
     _settings(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--results", type=Path, required=True, metavar="DIR", help="Results of an evaluation.")
+    add("--beside", type=Path, metavar="DIR", help="Results of another run, side by side on the same questions.")
+    add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
+    add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:
