@@ -123,6 +123,15 @@ def page(browser: Any, report: Path) -> Generator[Any]:
     assert trouble == []
 
 
+def test_a_mistake_is_one_line_and_leaves_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = write_predictions(tmp_path / "results", [make_episode()])
+    (results / "evaluation_summary.json").write_text("{", encoding="utf-8")
+    assert main(["report", "--results", str(results)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {results / 'evaluation_summary.json'} cannot be read")
+    assert not (results / "report.html").exists()
+
+
 def shown(page: Any) -> str:
     return page.locator("#count").inner_text()
 

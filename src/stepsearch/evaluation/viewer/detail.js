@@ -114,7 +114,7 @@ function ending(row, detail) {
 function numbers(row, detail) {
   const { total, outcome, search_key } = detail.reward;
   const sum = (name) => (detail.steps.length && detail.steps[0][name] !== null ? detail.steps.reduce((all, step) => all + step[name], 0) : null);
-  const facts = [["F1", row[F1]], ["Reward", total], ["of it outcome", outcome], ["Key reward", search_key], ["Gain", sum("gain")], ["Redundancy", sum("penalty")], ["Golden recall", detail.golden_recall]];
+  const facts = [["F1", row[F1]], ["Reward", total], ["Outcome", outcome], ["Key reward", search_key], ["Gain", sum("gain")], ["Redundancy", sum("penalty")], ["Golden recall", detail.golden_recall]];
   const more = Object.entries(detail.more).map(([name, value]) => [words(name), typeof value === "number" ? number(value) : String(typeof value === "object" ? JSON.stringify(value) : value)]);
   const shown = [...facts.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => [name, number(value)]), ...more];
   return el("dl", { class: "numbers" }, shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));

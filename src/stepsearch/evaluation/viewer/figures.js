@@ -123,7 +123,7 @@ function recallPlot(series) {
   const points = series.map((one) => ({ ...one, points: Object.fromEntries((one.recall_by_step || []).map((cell) => [cell.step, cell])) }));
   const steps = [...new Set(points.flatMap((one) => Object.keys(one.points)))].map(Number).sort((a, b) => a - b);
   if (!steps.length) return null;
-  return intervalPlot("Golden documents found after each search", steps, points, { joined: true, name: (step) => `${step}` });
+  return intervalPlot("Golden documents found, by search", steps, points, { joined: true, name: (step) => `${step}` });
 }
 
 function searchesPlot(series) {
@@ -133,7 +133,7 @@ function searchesPlot(series) {
     return { ...one, counts };
   });
   const most = Math.max(...counted.flatMap((one) => Object.keys(one.counts).map(Number)));
-  return sharePlot("Searches per question, share of questions", Array.from({ length: most + 1 }, (_, at) => at), counted, "searches");
+  return sharePlot("Questions by number of searches", Array.from({ length: most + 1 }, (_, at) => at), counted, "searches");
 }
 
 function drawTraining(view) {

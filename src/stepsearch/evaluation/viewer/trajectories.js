@@ -1,7 +1,10 @@
 // The list of trajectories: which are shown, and which one is read. Only the rows in sight are in the page.
 
 const ROW_HEIGHT = 78;
-const BESIDE = INDEX.sources.map((source) => INDEX.sources.findIndex((other) => source.run === "this" && other.run === "beside" && other.method === source.method));
+// For each source the one of the other run with the same method; -1 without one.
+const BESIDE = INDEX.sources.map(({ run, method }) =>
+  INDEX.sources.findIndex((other) => ![run, other.run].includes("training") && other.run !== run && other.method === method),
+);
 const browser = { shown: [], at: -1, haystacks: new Map() };
 
 const byQuestion = new Map();
@@ -21,6 +24,7 @@ const ANSWERS = {
 };
 if (INDEX.runs.length > 1) {
   const differs = (right) => (episode) => {
+    if (INDEX.sources[ROWS[episode][SOURCE]].run !== "this") return false;
     const other = partner(episode, BESIDE[ROWS[episode][SOURCE]]);
     return other !== undefined && isRight(episode) === right && isRight(other) !== right;
   };
@@ -106,7 +110,7 @@ function finder(text) {
 }
 
 function applyFilters() {
-  const read_ = browser.shown[browser.at];
+  const reading = browser.shown[browser.at];
   const tests = [[SOURCE, "by-source"], [DATASET, "by-dataset"], [SEARCHES, "by-searches"], [STOP, "by-stop"]]
     .filter(([, id]) => byId(id).value !== "")
     .map(([column, id]) => { const wanted = Number(byId(id).value); return (episode) => ROWS[episode][column] === wanted; });
@@ -114,7 +118,7 @@ function applyFilters() {
   const sought = byId("find").value.trim();
   if (sought) tests.push(finder(sought));
   browser.shown = ROWS.map((_, episode) => episode).filter((episode) => tests.every((test) => test(episode)));
-  browser.at = browser.shown.indexOf(read_);
+  browser.at = browser.shown.indexOf(reading);
   const count = browser.shown.length;
   byId("count").replaceChildren(count === ROWS.length ? `${thousands(count)} in all` : `${thousands(count)} of ${thousands(ROWS.length)}`);
   byId("clear").disabled = !tests.length;
