@@ -150,6 +150,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     add("--beside", type=Path, metavar="DIR", help="Results of another run, side by side on the same questions.")
     add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
     add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
+    add("--max-trajectories", type=_positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:

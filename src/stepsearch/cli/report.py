@@ -19,5 +19,12 @@ def run(args: argparse.Namespace) -> None:
     total = count_episodes(args.results, args.beside)
     progress = StageProgress(console, {"report": 1.0})
     with progress.running(), progress.stage("report", total) as advance:
-        write_report(path, args.results, args.beside, args.training_logs, on_episode=advance)
+        write_report(
+            path,
+            args.results,
+            args.beside,
+            args.training_logs,
+            max_trajectories=args.max_trajectories,
+            on_episode=advance,
+        )
     say(console, f"written to {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")

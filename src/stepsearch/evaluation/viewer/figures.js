@@ -48,40 +48,51 @@ function rewardLine(reward) {
 }
 
 function datasetFigures(dataset, columns) {
-  const series = columns.map((column, place) => ({ ...column, name: sourceName(column.source), colour: place % 7 }));
+  const series = columns.map((column, place) => ({ ...column, name: sourceName(column.source), colour: place % 8 }));
   const counts = [...new Set(columns.map((column) => column.count))];
   const failed = series.filter((one) => one.failed).map((one) => `${thousands(one.failed)} of ${one.name} failed and are left out`);
+  const kept = Math.max(...series.map((one) => ROWS.filter((row) => row[SOURCE] === one.source && row[DATASET] === one.dataset).length));
+  if (kept < Math.max(...counts)) failed.push(`the first ${thousands(kept)} can be read`);
   const over = [counts.length === 1 ? plural(counts[0], "question") : "", ...failed].filter(Boolean).join("  ·  ");
   const head = el("header", {}, el("h2", {}, dataset), el("p", { class: "quiet" }, over));
-  const plots = [hopsPlot(series), recallPlot(series), searchesPlot(series)].filter(Boolean);
+  const plots = [hopsPlot(series), kindsPlot(series), recallPlot(series), searchesPlot(series)].filter(Boolean);
   const legend = series.length > 1 ? el("ul", { class: "legend" }, series.map((one) => el("li", { class: `s${one.colour}` }, one.name))) : null;
   return el("section", { class: "dataset", "aria-label": dataset }, head, figuresTable(series), legend, el("div", { class: "plots" }, plots));
 }
 
 function figuresTable(series) {
   const names = [...new Set([...Object.keys(FIGURE_NAMES), ...series.flatMap((one) => Object.keys(one.figures))])];
-  const shown = names.filter((name) => series.some((one) => one.figures[name]));
-  const many = series.length > 1;
-  const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Figure"), series.map((one) => el("th", { scope: "col" }, one.name))));
-  const body = shown.map((name) =>
-    el("tr", {}, el("th", { scope: "row" }, FIGURE_NAMES[name] || words(name)), series.map((one) => el("td", { "data-column": one.name }, cell(one, name)))),
+  const figures = names
+    .filter((name) => series.some((one) => one.figures[name]))
+    .map((name) => figureRow(FIGURE_NAMES[name] || words(name), series, (one) => cell(one, name)));
+  const reasons = [...new Set(series.flatMap((one) => Object.keys(one.stops)))];
+  const stops = reasons.map((reason) => figureRow(`Stopped: ${words(reason)}`, series, (one) => share(one.stops[reason] || 0, one.count)));
+  const head = ["Figure", ...series.map((one) => one.name)].map((name) => el("th", { role: "columnheader", scope: "col" }, name));
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      // Roles are named because a table that is laid out as blocks may lose its own.
+      { class: `figures${series.length > 1 ? " many" : ""}${series.length > 2 ? " forest" : ""}`, role: "table" },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)),
+      el("tbody", { role: "rowgroup" }, figures, stops),
+    ),
   );
-  const reasons = stopReasons(series);
-  const stops = Object.keys(reasons[0]).map((reason) =>
-    el("tr", {}, el("th", { scope: "row" }, `Stopped: ${words(reason)}`), series.map((one, place) => {
-      const count = reasons[place][reason];
-      const total = Object.values(reasons[place]).reduce((sum, x) => sum + x, 0);
-      return el("td", { "data-column": one.name }, el("div", { class: "cell" }, el("b", {}, number(count / (total || 1))), el("span", { class: "quiet" }, `${thousands(count)} of ${thousands(total)}`)));
-    })),
-  );
-  const style = `figures${many ? " many" : ""}${series.length > 2 ? " narrow" : ""}`;
-  return el("div", { class: "scroll" }, el("table", { class: style }, head, el("tbody", {}, body, stops)));
 }
+
+function figureRow(name, series, content) {
+  const cells = series.map((one) => el("td", { role: "cell", "data-column": one.name }, content(one)));
+  return el("tr", { role: "row" }, el("th", { role: "rowheader", scope: "row" }, name), cells);
+}
+
+const share = (count, total) =>
+  el("div", { class: "cell" }, el("b", {}, number(count / total)), el("span", { class: "quiet" }, `${thousands(count)} of ${thousands(total)}`));
 
 function cell(one, name) {
   const figure = one.figures[name];
   if (!figure || figure.value === null) return el("span", { class: "quiet" }, "not computed");
-  const difference = one.difference && one.difference[name];
+  const difference = one.difference[name];
   const over = figure.count === null || figure.count === undefined ? "" : `n = ${thousands(figure.count)}`;
   return el(
     "div",
@@ -90,7 +101,7 @@ function cell(one, name) {
     el("span", { class: "quiet" }, [interval(figure), over].filter(Boolean).join("  ·  ")),
     figure.value >= 0 && figure.value <= 1 && name !== "searches_per_question" ? bar(figure, one.colour) : null,
     difference && difference.value !== null
-      ? el("span", { class: "quiet difference" }, `${signed(difference.value)} against the model${difference.low === null ? "" : `, ${signed(difference.low)} to ${signed(difference.high)}`}`)
+      ? el("span", { class: "quiet difference" }, `${signed(difference.value)}${difference.low === null ? "" : ` (${signed(difference.low)} to ${signed(difference.high)})`} against the model`)
       : null,
   );
 }
@@ -106,32 +117,27 @@ function bar(figure, colour) {
   );
 }
 
-function stopReasons(series) {
-  const own = series.map((one) => ROWS.filter((row) => row[SOURCE] === one.source && row[DATASET] === one.dataset));
-  const used = INDEX.stops.filter((_, at) => own.some((rows) => rows.some((row) => row[STOP] === at)));
-  return own.map((rows) => Object.fromEntries(used.map((reason) => [reason, rows.filter((row) => row[STOP] === INDEX.stops.indexOf(reason)).length])));
+function hopsPlot(series) {
+  const hops = [...new Set(series.flatMap((one) => Object.keys(one.by_hops)))].sort((a, b) => a - b);
+  const points = series.map((one) => ({ ...one, points: one.by_hops }));
+  return hops.length ? intervalPlot("Exact match by number of hops", hops, points, { name: (hop) => `${hop} hops` }) : null;
 }
 
-function hopsPlot(series) {
-  const hops = [...new Set(series.flatMap((one) => Object.keys(one.by_hops || {})))].sort((a, b) => a - b);
-  if (!hops.length) return null;
-  const points = series.map((one) => ({ ...one, points: one.by_hops || {} }));
-  return intervalPlot("Exact match by number of hops", hops, points, { name: (hop) => `${hop} hops` });
+function kindsPlot(series) {
+  const kinds = [...new Set(series.flatMap((one) => Object.keys(one.by_kind)))];
+  const points = series.map((one) => ({ ...one, points: one.by_kind }));
+  return kinds.length ? intervalPlot("Exact match by type of question", kinds, points, { name: words }) : null;
 }
 
 function recallPlot(series) {
-  const points = series.map((one) => ({ ...one, points: Object.fromEntries((one.recall_by_step || []).map((cell) => [cell.step, cell])) }));
+  const points = series.map((one) => ({ ...one, points: Object.fromEntries(one.recall_by_step.map((cell) => [cell.step, cell])) }));
   const steps = [...new Set(points.flatMap((one) => Object.keys(one.points)))].map(Number).sort((a, b) => a - b);
   if (!steps.length) return null;
   return intervalPlot("Golden documents found, by search", steps, points, { joined: true, name: (step) => `${step}` });
 }
 
 function searchesPlot(series) {
-  const counted = series.map((one) => {
-    const counts = {};
-    for (const row of ROWS) if (row[SOURCE] === one.source && row[DATASET] === one.dataset) counts[row[SEARCHES]] = (counts[row[SEARCHES]] || 0) + 1;
-    return { ...one, counts };
-  });
+  const counted = series.map((one) => ({ ...one, counts: one.searches }));
   const most = Math.max(...counted.flatMap((one) => Object.keys(one.counts).map(Number)));
   return sharePlot("Questions by number of searches", Array.from({ length: most + 1 }, (_, at) => at), counted, "searches");
 }

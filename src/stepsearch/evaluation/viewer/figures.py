@@ -6,6 +6,7 @@ A cell is `{value, low, high, count}` with a 95 % interval, `low` and `high` Non
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Observed:
     hops: int | None
     searches: int
     well_formed: bool
+    stop_reason: str
     recalls: Sequence[float] | None
 
 
@@ -45,6 +47,7 @@ def observe(trajectory: Trajectory, em: float, f1: float) -> Observed:
         hops=trajectory.question.hops,
         searches=len(trajectory.steps),
         well_formed=trajectory.format_error is None,
+        stop_reason=str(trajectory.stop_reason),
         recalls=_recalls(trajectory),
     )
 
@@ -64,14 +67,30 @@ def _recalls(trajectory: Trajectory) -> list[float] | None:
 
 
 def figures_of_summary(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures, `by_hops` and `recall_by_step` that a summary has of one dataset and method."""
-    figures: dict[str, Any] = entry.get("figures") or _flat_figures(entry)
+    """Return what a summary has of one dataset and method: figures, EM by hops and by kind, recall after each search.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is of another form.
+    """
     return {
-        "figures": figures,
-        "by_hops": _by_hops(entry),
-        "recall_by_step": entry.get("recall_by_step"),
-        "difference": entry.get("difference"),
+        "figures": _cells(entry["figures"]) if entry.get("figures") else _flat_figures(entry),
+        "by_hops": _em_of(entry["by_hops"]) if entry.get("by_hops") else _flat_hops(entry),
+        "by_kind": _em_of(entry.get("by_kind") or {}),
+        "recall_by_step": [{"step": int(cell["step"]), **_cell(cell)} for cell in entry.get("recall_by_step") or ()],
+        "difference": _cells(entry.get("difference") or {}),
     }
+
+
+def _cells(figures: Mapping[str, Any]) -> dict[str, Cell]:
+    return {name: _cell(figure) for name, figure in figures.items() if figure is not None}
+
+
+def _em_of(groups: Mapping[str, Any]) -> dict[str, Cell]:
+    return {name: _cell(figures["em"]) for name, figures in groups.items() if figures.get("em") is not None}
+
+
+def _cell(figure: Mapping[str, Any]) -> Cell:
+    return {name: figure.get(name) for name in ("value", "low", "high", "count")}
 
 
 def _flat_figures(entry: Mapping[str, Any]) -> dict[str, Cell]:
@@ -85,10 +104,7 @@ def _flat_figures(entry: Mapping[str, Any]) -> dict[str, Cell]:
     return figures
 
 
-def _by_hops(entry: Mapping[str, Any]) -> dict[str, Cell]:
-    """Return EM by number of hops."""
-    if entry.get("by_hops"):
-        return {hops: figures["em"] for hops, figures in entry["by_hops"].items() if figures.get("em")}
+def _flat_hops(entry: Mapping[str, Any]) -> dict[str, Cell]:
     counts = entry.get("count_by_hops") or {}
     return {hops: _share(em, counts[hops]) for hops, em in (entry.get("em_by_hops") or {}).items() if hops in counts}
 
@@ -107,8 +123,17 @@ def figures_of_episodes(episodes: Sequence[Observed]) -> dict[str, Any]:
     return {
         "figures": {name: cell for name, cell in cells.items() if cell is not None},
         "by_hops": {str(n): _mean(episode.em for episode in episodes if episode.hops == n) for n in hops},
+        "by_kind": {},
         "recall_by_step": _recall_by_step(recalls),
-        "difference": None,
+        "difference": {},
+    }
+
+
+def distributions(episodes: Sequence[Observed]) -> dict[str, dict[str, int]]:
+    """Return how many episodes took how many searches, and how many stopped why."""
+    return {
+        "searches": {str(count): n for count, n in sorted(Counter(episode.searches for episode in episodes).items())},
+        "stops": dict(Counter(episode.stop_reason for episode in episodes).most_common()),
     }
 
 

@@ -57,6 +57,8 @@ function frame(width, low, high, label) {
   return { root, y };
 }
 
+// Long names would run into each other; the numbers below a plot have them whole.
+const shortened = (text, room) => (text.length * 6.6 > room ? `${text.slice(0, Math.max(3, Math.floor(room / 6.6) - 1))}…` : text);
 const axisLabel = (x, text) => svg("text", { class: "axis-text", x, y: PLOT_HEIGHT - 7, "text-anchor": "middle" }, text);
 
 // Values with whiskers over categories. `series`: [{name, colour, points: {category: {value, low, high, count}}}].
@@ -65,7 +67,7 @@ function intervalPlot(title, categories, series, { joined = false, name = (categ
     const { root, y } = frame(width, 0, 1, title);
     const band = (width - MARGIN.left - MARGIN.right) / categories.length;
     const gap = Math.min(14, (band * 0.7) / series.length);
-    categories.forEach((category, at) => root.append(axisLabel(MARGIN.left + band * (at + 0.5), name(category))));
+    categories.forEach((category, at) => root.append(axisLabel(MARGIN.left + band * (at + 0.5), shortened(String(name(category)), band))));
     series.forEach(({ colour, points }, place) => {
       const x = (at) => MARGIN.left + band * (at + 0.5) + (place - (series.length - 1) / 2) * gap;
       const group = svg("g", { class: `s${colour}` });

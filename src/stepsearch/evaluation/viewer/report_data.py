@@ -10,9 +10,16 @@ from stepsearch.config import RewardSettings
 from stepsearch.errors import DataError
 from stepsearch.evaluation.metrics import score_answer
 from stepsearch.evaluation.viewer.episodes import EpisodeStore, Facts, key_gains
-from stepsearch.evaluation.viewer.figures import Observed, figures_of_episodes, figures_of_summary, observe
+from stepsearch.evaluation.viewer.figures import (
+    Observed,
+    distributions,
+    figures_of_episodes,
+    figures_of_summary,
+    observe,
+)
 from stepsearch.evaluation.viewer.reading import (
     SUMMARY,
+    Predictions,
     find_predictions,
     read_lines,
     read_summary,
@@ -47,6 +54,14 @@ class Source:
     method: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What a predictions file holds: finished episodes, and how many questions failed."""
+
+    observed: Sequence[Observed]
+    failed: int
+
+
 @dataclass(slots=True)
 class ReportData:
     """What has been gathered so far."""
@@ -57,15 +72,20 @@ class ReportData:
     runs: list[dict[str, Any]] = field(default_factory=lambda: list[dict[str, Any]]())
     metrics: dict[str, Any] | None = None
 
-    def add_results(self, folder: Path, run: str, on_episode: OnEpisode) -> None:
+    def add_results(self, folder: Path, run: str, per_file: int, on_episode: OnEpisode) -> None:
         """Add the predictions of a results folder, with the figures of each dataset and method.
+
+        Args:
+            folder: the results.
+            run: `this` or `beside`.
+            per_file: of each file so many trajectories can be read; figures are over all.
+            on_episode: told of every line.
 
         Raises:
             DataError: a file is missing or cannot be read.
         """
         summary = read_summary(folder)
         settings = reward_settings(summary, folder)
-        calculator = StepSearchRewardCalculator(settings)
         described = _run(folder, run, summary, settings)
         if described["name"] in self.run_names():
             described["name"] += " (beside)"
@@ -75,44 +95,40 @@ class ReportData:
             if file.method not in numbers:
                 numbers[file.method] = len(self.sources)
                 self.sources.append(Source(file.method or described["name"], run, file.method))
-            source = numbers[file.method]
-            observed: list[Observed] = []
-            failed = 0
-            for where, record in read_lines(file.path):
-                if record.get("error") and not record.get("trajectory"):
-                    failed += 1
-                else:
-                    observed.append(self._add_prediction(source, file.dataset, record, where, calculator))
-                on_episode(1)
-            if observed:
+            counted = self._add_file(
+                file, numbers[file.method], StepSearchRewardCalculator(settings), per_file, on_episode
+            )
+            if counted.observed:
                 entry = _entry(summary, file.dataset, file.method)
-                self._add_column(
-                    source, file.dataset, _figures(entry, observed, folder / SUMMARY, file.dataset), failed
-                )
+                figures = _figures(entry, counted.observed, folder / SUMMARY, file.dataset)
+                place = {"source": numbers[file.method], "dataset": self.store.datasets(file.dataset)}
+                self.columns.append({**place, "failed": counted.failed, **figures})
 
-    def _add_prediction(
+    def _add_file(
         self,
+        file: Predictions,
         source: int,
-        dataset: str,
-        record: Mapping[str, Any],
-        where: str,
         calculator: StepSearchRewardCalculator,
-    ) -> Observed:
-        trajectory = trajectory_of(record, where)
-        em, f1 = score_answer(trajectory.question, trajectory.answer)
-        reward = calculator.score(trajectory)
-        facts = Facts(
-            em=record.get("em", em),
-            f1=record.get("f1", f1),
-            reward=reward,
-            more={key: value for key, value in record.items() if key not in _KNOWN and value is not None},
-        )
-        self.store.add(source, dataset, trajectory, facts, key_gains(calculator, trajectory, reward))
-        return observe(trajectory, facts.em, facts.f1)
-
-    def _add_column(self, source: int, dataset: str, figures: Mapping[str, Any], failed: int) -> None:
-        place = {"source": source, "dataset": self.store.datasets(dataset), "failed": failed}
-        self.columns.append({**place, **figures})
+        per_file: int,
+        on_episode: OnEpisode,
+    ) -> "_Counted":
+        observed: list[Observed] = []
+        failed = 0
+        for where, record in read_lines(file.path):
+            on_episode(1)
+            if record.get("error") and not record.get("trajectory"):
+                failed += 1
+                continue
+            trajectory = trajectory_of(record, where)
+            em, f1 = score_answer(trajectory.question, trajectory.answer)
+            scores = (record.get("em", em), record.get("f1", f1))
+            if len(observed) < per_file:
+                reward = calculator.score(trajectory)
+                more = {key: value for key, value in record.items() if key not in _KNOWN and value is not None}
+                facts = Facts(*scores, reward, more=more)
+                self.store.add(source, file.dataset, trajectory, facts, key_gains(calculator, trajectory, reward))
+            observed.append(observe(trajectory, *scores))
+        return _Counted(observed, failed)
 
     def add_training(self, folder: Path, settings: RewardSettings, on_episode: OnEpisode) -> None:
         """Add the curves and the logged episodes of a training run.
@@ -178,7 +194,7 @@ def _figures(
     except (AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{summary}: the figures of {dataset} cannot be read: evaluate again") from None
     missing = {name: own[name] for name in ("by_hops", "recall_by_step") if not figures[name]}
-    return {**figures, **missing, "count": len(observed)}
+    return {**figures, **missing, **distributions(observed), "count": len(observed)}
 
 
 def curves(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

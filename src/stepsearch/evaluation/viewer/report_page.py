@@ -1,7 +1,7 @@
 """Write the report of an evaluation."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stepsearch.errors import DataError
@@ -10,6 +10,8 @@ from stepsearch.evaluation.viewer.reading import find_predictions, read_summary,
 from stepsearch.evaluation.viewer.report_data import ReportData
 
 FILE_NAME = "report.html"
+# A page of 2,000 on MuSiQue's paragraphs has 13 MB.
+MAX_TRAJECTORIES = 6_000
 
 
 def write_report(
@@ -18,6 +20,7 @@ def write_report(
     beside: Path | None = None,
     training_logs: Path | None = None,
     *,
+    max_trajectories: int = MAX_TRAJECTORIES,
     on_episode: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Write one self-contained page about the evaluation in `results_dir`; it is there as a whole or not at all.
@@ -27,15 +30,17 @@ def write_report(
         results_dir: has `predictions_<dataset>.jsonl`, and `evaluation_summary.json` for figures and settings.
         beside: results of another run, shown next to this one's on the same questions.
         training_logs: `logs` of a training run, for its curves and its logged episodes.
+        max_trajectories: so many can be read on the page, the first ones of every file; figures are over all.
         on_episode: told how many further episodes have been read.
 
     Raises:
         DataError: a file is missing or cannot be read, or the page cannot be written.
     """
     data = ReportData()
-    data.add_results(results_dir, "this", on_episode)
-    if beside is not None:
-        data.add_results(beside, "beside", on_episode)
+    runs = {"this": results_dir} if beside is None else {"this": results_dir, "beside": beside}
+    per_file = even_share(list(_line_counts(runs.values())), max_trajectories)
+    for run, folder in runs.items():
+        data.add_results(folder, run, per_file, on_episode)
     if training_logs is not None:
         data.add_training(training_logs, reward_settings(read_summary(results_dir), results_dir), on_episode)
     title = " and ".join(data.run_names())
@@ -58,10 +63,25 @@ def count_episodes(results_dir: Path, beside: Path | None = None) -> int:
     Raises:
         DataError: there are none.
     """
-    folders = [folder for folder in (results_dir, beside) if folder is not None]
-    return sum(_line_count(file.path) for folder in folders for file in find_predictions(folder))
+    return sum(_line_counts([folder for folder in (results_dir, beside) if folder is not None]))
 
 
-def _line_count(path: Path) -> int:
-    with path.open("rb") as lines:
-        return sum(1 for _ in lines)
+def _line_counts(folders: Iterable[Path]) -> Iterator[int]:
+    for folder in folders:
+        for file in find_predictions(folder):
+            with file.path.open("rb") as lines:
+                yield sum(1 for _ in lines)
+
+
+def even_share(sizes: Sequence[int], limit: int) -> int:
+    """Return the most that every file may give, so that all together give at most `limit`; at least 1.
+
+    It is the same for all, so that a question that can be read in one file can be read in the others.
+    """
+    left = limit
+    for index, size in enumerate(sorted(sizes)):
+        share = left // (len(sizes) - index)
+        if size > share:
+            return max(1, share)
+        left -= size
+    return max(1, *sizes)

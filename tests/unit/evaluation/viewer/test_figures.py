@@ -1,7 +1,8 @@
 import pytest
 from report_episodes import LYON, PARIS, SEINE, make_episode, make_question
 
-from stepsearch.evaluation.viewer.figures import figures_of_episodes, figures_of_summary, observe
+from stepsearch.evaluation.viewer.figures import distributions, figures_of_episodes, figures_of_summary, observe
+from stepsearch.types import StopReason
 
 
 def test_figures_of_episodes_stand_with_interval_and_count() -> None:
@@ -33,14 +34,24 @@ def test_a_summary_with_figures_is_taken_as_it_is() -> None:
         "em": 0.9,
         "figures": {"em": cell, "cover_em": cell, "latency": None},
         "by_hops": {"2": {"em": cell}, "3": {"f1": cell}},
+        "by_kind": {"bridge": {"em": cell}},
+        "recall_by_step": [{"step": 1, **cell}],
+        "difference": {"em": cell, "f1": None},
+    }
+    assert figures_of_summary(entry) == {
+        "figures": {"em": cell, "cover_em": cell},
+        "by_hops": {"2": cell},
+        "by_kind": {"bridge": cell},
         "recall_by_step": [{"step": 1, **cell}],
         "difference": {"em": cell},
     }
-    assert figures_of_summary(entry) == {
-        "figures": entry["figures"],
-        "by_hops": {"2": cell},
-        "recall_by_step": [{"step": 1, **cell}],
-        "difference": {"em": cell},
+
+
+def test_how_many_searches_and_why_they_stopped() -> None:
+    episodes = [make_episode(), make_episode(), make_episode(searches=(), answer=None, stop=StopReason.NO_VALID_ACTION)]
+    assert distributions([observe(episode, 0.0, 0.0) for episode in episodes]) == {
+        "searches": {"0": 1, "2": 2},
+        "stops": {"answered": 2, "no_valid_action": 1},
     }
 
 

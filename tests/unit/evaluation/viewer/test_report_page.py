@@ -7,6 +7,7 @@ from report_episodes import embedded, make_episode, make_question, prediction, w
 
 from stepsearch.errors import DataError
 from stepsearch.evaluation.viewer import write_report
+from stepsearch.evaluation.viewer.report_page import even_share
 from stepsearch.rewards import StepSearchRewardCalculator
 
 
@@ -92,6 +93,23 @@ def test_details_come_in_pieces(tmp_path: Path) -> None:
     write_predictions(tmp_path, [make_episode(make_question(f"q{n}")) for n in range(120)])
     write_report(tmp_path / "report.html", tmp_path)
     assert [len(embedded(tmp_path / "report.html", f"episodes-{start}")) for start in (0, 50, 100)] == [50, 50, 20]
+
+
+def test_figures_are_over_all_when_not_all_can_be_read(tmp_path: Path) -> None:
+    for name in ("predictions_musique.jsonl", "predictions_musique.direct.jsonl"):
+        write_predictions(tmp_path, [make_episode(make_question(f"q{n}")) for n in range(9)], name)
+    write_report(tmp_path / "report.html", tmp_path, max_trajectories=7)
+    index = embedded(tmp_path / "report.html", "index")
+    # Three of each file, on the same questions.
+    assert [(row[0], row[2]) for row in index["rows"]] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert [(column["count"], column["searches"]) for column in index["columns"]] == [(9, {"2": 9})] * 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "share"), [([5, 5], 20, 5), ([2, 10, 10], 12, 5), ([9, 9], 7, 3), ([9, 9, 9], 1, 1), ([0], 5, 1)]
+)
+def test_files_share_what_can_be_read(sizes: list[int], limit: int, share: int) -> None:
+    assert even_share(sizes, limit) == share
 
 
 class TestBadInput:
