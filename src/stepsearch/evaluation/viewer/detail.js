@@ -1,6 +1,13 @@
 // One trajectory, or two on the same question: what was thought, searched, found and answered, and what it earned.
 
-const MARKS = { think: "Thought", search: "Search", answer: "Answer", environment: "The environment wrote", claimed: "The model wrote documents itself", text: "Outside of tags" };
+const MARKS = {
+  think: "Thought",
+  search: "Search",
+  answer: "Answer",
+  environment: "The environment wrote",
+  claimed: "The model wrote documents itself",
+  text: "Outside of tags",
+};
 // Which source to read beside; undefined: the other run, where there is one.
 let against;
 
@@ -12,7 +19,12 @@ function drawDetail(episode) {
   detail.replaceChildren(
     controls(episode, others, beside),
     asked(episode),
-    el("div", { class: `episodes${two ? " two" : ""}` }, episodeElement(episode, others.length > 0), two ? episodeElement(beside, true) : null),
+    el(
+      "div",
+      { class: `episodes${two ? " two" : ""}` },
+      episodeElement(episode, others.length > 0),
+      two ? episodeElement(beside, true) : null,
+    ),
   );
   detail.scrollTop = 0;
   history.replaceState(null, "", `#episode-${episode}`);
@@ -25,9 +37,17 @@ function besideOf(episode) {
 }
 
 function controls(episode, others, beside) {
-  const go = (by) => () => { move(by); byId("detail").focus({ preventScroll: true }); };
+  const go = (by) => () => {
+    move(by);
+    byId("detail").focus({ preventScroll: true });
+  };
   const sources = [...new Set(others.map((other) => ROWS[other][SOURCE]))];
-  const select = el("select", { id: "against", "aria-label": "Beside it" }, el("option", { value: -1 }, "nothing"), sources.map((source) => el("option", { value: source }, sourceName(source))));
+  const select = el(
+    "select",
+    { id: "against", "aria-label": "Beside it" },
+    el("option", { value: -1 }, "nothing"),
+    sources.map((source) => el("option", { value: source }, sourceName(source))),
+  );
   select.value = beside === undefined ? "-1" : String(ROWS[beside][SOURCE]);
   select.addEventListener("change", () => {
     against = Number(select.value);
@@ -38,23 +58,58 @@ function controls(episode, others, beside) {
     "div",
     { class: "controls" },
     el("button", { type: "button", class: "plain back", onclick: () => showReading(false) }, "← All"),
-    el("button", { type: "button", class: "plain", onclick: go(-1), disabled: browser.at <= 0, "aria-label": "Previous trajectory", "aria-keyshortcuts": "ArrowUp" }, "↑ Previous"),
-    el("button", { type: "button", class: "plain", onclick: go(1), disabled: browser.at >= browser.shown.length - 1, "aria-label": "Next trajectory", "aria-keyshortcuts": "ArrowDown" }, "↓ Next"),
-    sources.length ? el("div", { class: "against" }, el("span", { class: "label", "aria-hidden": "true" }, "Beside it"), select) : null,
+    el(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        onclick: go(-1),
+        disabled: browser.at <= 0,
+        "aria-label": "Previous trajectory",
+        "aria-keyshortcuts": "ArrowUp",
+      },
+      "↑ Previous",
+    ),
+    el(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        onclick: go(1),
+        disabled: browser.at >= browser.shown.length - 1,
+        "aria-label": "Next trajectory",
+        "aria-keyshortcuts": "ArrowDown",
+      },
+      "↓ Next",
+    ),
+    sources.length
+      ? el("div", { class: "against" }, el("span", { class: "label", "aria-hidden": "true" }, "Beside it"), select)
+      : null,
   );
 }
 
 function asked(episode) {
   const row = ROWS[episode];
   const question = data("questions")[row[QUESTION]];
-  const facts = [INDEX.datasets[row[DATASET]], question.hops ? `${question.hops} hops` : "", question.kind, question.id];
+  const facts = [
+    INDEX.datasets[row[DATASET]],
+    question.hops ? `${question.hops} hops` : "",
+    question.kind,
+    question.id,
+  ];
   const [answer, ...aliases] = question.answers;
   return el(
     "div",
     { class: "asked" },
     el("h2", {}, question.text),
     el("p", { class: "quiet" }, facts.filter(Boolean).join("  ·  ")),
-    el("p", { class: "answers" }, el("span", { class: "quiet" }, "Gold answer  "), el("b", {}, answer ?? "none"), aliases.length ? el("span", { class: "quiet" }, `  or ${aliases.join(", ")}`) : null),
+    el(
+      "p",
+      { class: "answers" },
+      el("span", { class: "quiet" }, "Gold answer  "),
+      el("b", {}, answer ?? "none"),
+      aliases.length ? el("span", { class: "quiet" }, `  or ${aliases.join(", ")}`) : null,
+    ),
     needs(question, episodeDetail(episode)),
   );
 }
@@ -64,7 +119,11 @@ function needs(question, detail) {
   if (!question.golden.length && !question.parts.length) return null;
   const foundBy = question.golden.map((_, golden) => detail.steps.findIndex((step) => step.golden.includes(golden)));
   const line = (golden) =>
-    el("div", { class: "quiet" }, `${data("documents")[question.golden[golden]][0] || "golden document"}: ${foundBy[golden] < 0 ? "not found" : `found by search ${foundBy[golden] + 1}`}`);
+    el(
+      "div",
+      { class: "quiet" },
+      `${data("documents")[question.golden[golden]][0] || "golden document"}: ${foundBy[golden] < 0 ? "not found" : `found by search ${foundBy[golden] + 1}`}`,
+    );
   const linked = new Set(question.parts.map((part) => part.golden));
   const parts = question.parts.map((part) =>
     el(
@@ -80,8 +139,17 @@ function needs(question, detail) {
   return el(
     "details",
     { class: "needs" },
-    el("summary", {}, question.golden.length ? `${found} of ${question.golden.length} golden documents found` : "Sub-questions"),
-    el("ol", {}, parts, rest.map((golden) => el("li", { class: foundBy[golden] >= 0 ? "found" : "" }, line(golden)))),
+    el(
+      "summary",
+      {},
+      question.golden.length ? `${found} of ${question.golden.length} golden documents found` : "Sub-questions",
+    ),
+    el(
+      "ol",
+      {},
+      parts,
+      rest.map((golden) => el("li", { class: foundBy[golden] >= 0 ? "found" : "" }, line(golden))),
+    ),
   );
 }
 
@@ -96,10 +164,21 @@ function episodeElement(episode, named) {
       "header",
       {},
       named ? el("h3", {}, who) : null,
-      el("p", { class: "given" }, verdict(episode), "  ", el("b", {}, detail.prediction ?? "no answer"), el("span", { class: "quiet" }, `  ${ending(row, detail)}`)),
+      el(
+        "p",
+        { class: "given" },
+        verdict(episode),
+        "  ",
+        el("b", {}, detail.prediction ?? "no answer"),
+        el("span", { class: "quiet" }, `  ${ending(row, detail)}`),
+      ),
     ),
     numbers(row, detail),
-    el("div", { class: "blocks" }, detail.blocks.map((block) => blockElement(block, detail, isRight(episode)))),
+    el(
+      "div",
+      { class: "blocks" },
+      detail.blocks.map((block) => blockElement(block, detail, isRight(episode))),
+    ),
     detail.tokens ? tokenStrip(detail.tokens) : null,
   );
 }
@@ -113,11 +192,32 @@ function ending(row, detail) {
 
 function numbers(row, detail) {
   const { total, outcome, search_key } = detail.reward;
-  const sum = (name) => (detail.steps.length && detail.steps[0][name] !== null ? detail.steps.reduce((all, step) => all + step[name], 0) : null);
-  const facts = [["F1", row[F1]], ["Reward", total], ["Outcome", outcome], ["Key reward", search_key], ["Gain", sum("gain")], ["Redundancy", sum("penalty")], ["Golden recall", detail.golden_recall]];
-  const more = Object.entries(detail.more).map(([name, value]) => [words(name), typeof value === "number" ? number(value) : String(typeof value === "object" ? JSON.stringify(value) : value)]);
-  const shown = [...facts.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => [name, number(value)]), ...more];
-  return el("dl", { class: "numbers" }, shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  const sum = (name) =>
+    detail.steps.length && detail.steps[0][name] !== null
+      ? detail.steps.reduce((all, step) => all + step[name], 0)
+      : null;
+  const facts = [
+    ["F1", row[F1]],
+    ["Reward", total],
+    ["Outcome", outcome],
+    ["Key reward", search_key],
+    ["Gain", sum("gain")],
+    ["Redundancy", sum("penalty")],
+    ["Golden recall", detail.golden_recall],
+  ];
+  const more = Object.entries(detail.more).map(([name, value]) => [
+    words(name),
+    typeof value === "number" ? number(value) : String(typeof value === "object" ? JSON.stringify(value) : value),
+  ]);
+  const shown = [
+    ...facts.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => [name, number(value)]),
+    ...more,
+  ];
+  return el(
+    "dl",
+    { class: "numbers" },
+    shown.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );
 }
 
 function blockElement([kind, text, step], detail, right) {
@@ -131,13 +231,22 @@ function blockElement([kind, text, step], detail, right) {
     el("div", { class: "content" }, executed ? detail.steps[step].query : text),
     executed ? earned(detail.steps[step]) : null,
     // A step that the text has no documents block for shows them here.
-    executed && !detail.blocks.some((block) => block[0] === "documents" && block[2] === step) ? documents(detail, step) : null,
+    executed && !detail.blocks.some((block) => block[0] === "documents" && block[2] === step)
+      ? documents(detail, step)
+      : null,
   );
 }
 
 function earned(step) {
   const part = (name, value, sign) =>
-    value === null ? null : el("span", { class: value === 0 ? "" : value * sign > 0 ? "up" : "down" }, `${name} `, el("b", {}, sign < 0 ? number(-value) : signed(value)));
+    value === null
+      ? null
+      : el(
+          "span",
+          { class: value === 0 ? "" : value * sign > 0 ? "up" : "down" },
+          `${name} `,
+          el("b", {}, sign < 0 ? number(-value) : signed(value)),
+        );
   const parts = [part("gain", step.gain, 1), part("redundancy", step.penalty, -1), part("key", step.key, 1)];
   if (step.total !== null) parts.push(el("span", {}, "step reward ", el("b", {}, number(step.total))));
   return el("div", { class: "earned" }, parts);
@@ -146,7 +255,14 @@ function earned(step) {
 function documents(detail, at) {
   const step = detail.steps[at];
   const content = step.failed ? "The search failed." : step.documents.length ? null : "No documents were found.";
-  return el("div", { class: "block documents" }, el("div", { class: "tag" }, `Documents of search ${at + 1}`), content ? el("p", { class: "quiet" }, content) : step.documents.map((document, rank) => documentElement(detail, at, rank, document)));
+  return el(
+    "div",
+    { class: "block documents" },
+    el("div", { class: "tag" }, `Documents of search ${at + 1}`),
+    content
+      ? el("p", { class: "quiet" }, content)
+      : step.documents.map((document, rank) => documentElement(detail, at, rank, document)),
+  );
 }
 
 function documentElement(detail, at, rank, document) {
@@ -160,53 +276,19 @@ function documentElement(detail, at, rank, document) {
     el("b", {}, title || `Document ${rank + 1}`),
     golden === null ? null : el("span", { class: "flag golden" }, "★ golden"),
     earlier < 0 ? null : el("span", { class: "flag" }, `again, from search ${earlier + 1}`),
-    cut < body.length ? el("span", { class: "flag" }, cut ? "cut short for the model" : "not shown to the model") : null,
+    cut < body.length
+      ? el("span", { class: "flag" }, cut ? "cut short for the model" : "not shown to the model")
+      : null,
   ];
   return el(
     "div",
     { class: `document${golden === null ? "" : " golden"}` },
     el("div", { class: "head" }, head),
-    el("div", { class: "body" }, body.slice(0, cut), cut < body.length ? el("span", { class: "unread" }, body.slice(cut)) : null),
-  );
-}
-
-// Every token with its reward, value and advantage as three bands; the colour's strength is the share of the largest.
-function tokenStrip(tokens) {
-  const bands = [["reward", tokens.token_level_rewards], ["value", tokens.values], ["advantage", tokens.advantages]].filter(([, band]) => band);
-  const most = bands.map(([, band]) => band.reduce((largest, x) => Math.max(largest, Math.abs(x ?? 0)), 0));
-  const readout = el("p", { class: "readout", "aria-live": "polite" }, "Point at a token, or step through them with ← and →.");
-  const strip = el("div", { class: "strip", tabindex: 0, role: "group", "aria-label": "Tokens with reward, value and advantage" });
-  const elements = tokens.texts.map((text, at) => {
-    const heats = !tokens.mask[at] ? [] : bands.map(([, band], place) => {
-      const value = band[at];
-      if (!value) return el("span", { class: "heat" });
-      const shade = el("i", { class: value > 0 ? "plus" : "minus" });
-      shade.style.opacity = String(0.15 + (0.85 * Math.abs(value)) / most[place]);
-      return el("span", { class: "heat" }, shade);
-    });
-    return el("span", { class: `token${tokens.mask[at] ? "" : " observed"}`, "data-at": at }, el("span", { class: "piece" }, text.replaceAll("\n", "⏎") || " "), heats);
-  });
-  let current = -1;
-  const point = (at) => {
-    if (at < 0 || at >= elements.length) return;
-    elements[current]?.classList.remove("at");
-    elements[(current = at)].classList.add("at");
-    const known = bands.map(([name, band]) => `${name} ${number(band[at])}`);
-    readout.replaceChildren(`${at + 1} of ${elements.length}, ${tokens.mask[at] ? "sampled" : "observed"} ${JSON.stringify(tokens.texts[at])}: ${known.join(", ")}`);
-  };
-  strip.addEventListener("pointermove", (event) => { const token = event.target.closest(".token"); if (token) point(Number(token.dataset.at)); });
-  strip.addEventListener("click", (event) => { const token = event.target.closest(".token"); if (token) point(Number(token.dataset.at)); });
-  strip.addEventListener("keydown", (event) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (by) { event.preventDefault(); point(current + by); }
-  });
-  strip.append(...elements.flatMap((element, at) => (tokens.texts[at].includes("\n") ? [element, el("span", { class: "break" })] : [element])));
-  return el(
-    "details",
-    { class: "tokens", open: true },
-    el("summary", {}, "Token by token"),
-    el("p", { class: "quiet key" }, `Below each sampled token, from above: ${bands.map(([name], place) => `${name} (${most[place] ? `up to ${number(most[place], 2)}` : "0 everywhere"})`).join(", ")}. Blue is positive, orange negative. Grey text was not sampled.`),
-    readout,
-    strip,
+    el(
+      "div",
+      { class: "body" },
+      body.slice(0, cut),
+      cut < body.length ? el("span", { class: "unread" }, body.slice(cut)) : null,
+    ),
   );
 }

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 # One script in the page, in the order in which the parts need each other.
-SCRIPTS = ("dom.js", "plots.js", "figures.js", "trajectories.js", "detail.js", "report.js")
+SCRIPTS = ("dom.js", "plots.js", "figures.js", "trajectories.js", "detail.js", "tokens.js", "report.js")
 
 
 def render_page(title: str, data: Mapping[str, Any]) -> bytes:

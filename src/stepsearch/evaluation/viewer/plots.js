@@ -27,8 +27,27 @@ function numbersTable(head, rows) {
       el(
         "table",
         {},
-        el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
-        el("tbody", {}, rows.map(([first, ...rest]) => el("tr", {}, el("th", { scope: "row" }, first), rest.map((x) => el("td", {}, x))))),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            head.map((name) => el("th", { scope: "col" }, name)),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          rows.map(([first, ...rest]) =>
+            el(
+              "tr",
+              {},
+              el("th", { scope: "row" }, first),
+              rest.map((x) => el("td", {}, x)),
+            ),
+          ),
+        ),
       ),
     ),
   );
@@ -46,8 +65,14 @@ function niceTicks(low, high) {
 const tickLabel = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
 
 function frame(width, low, high, label) {
-  const y = (value) => PLOT_HEIGHT - MARGIN.bottom - ((value - low) / (high - low || 1)) * (PLOT_HEIGHT - MARGIN.top - MARGIN.bottom);
-  const root = svg("svg", { viewBox: `0 0 ${width} ${PLOT_HEIGHT}`, height: PLOT_HEIGHT, role: "img", "aria-label": label });
+  const y = (value) =>
+    PLOT_HEIGHT - MARGIN.bottom - ((value - low) / (high - low || 1)) * (PLOT_HEIGHT - MARGIN.top - MARGIN.bottom);
+  const root = svg("svg", {
+    viewBox: `0 0 ${width} ${PLOT_HEIGHT}`,
+    height: PLOT_HEIGHT,
+    role: "img",
+    "aria-label": label,
+  });
   for (const tick of niceTicks(low, high)) {
     root.append(
       svg("line", { class: "grid-line", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }),
@@ -58,8 +83,10 @@ function frame(width, low, high, label) {
 }
 
 // Long names would run into each other; the numbers below a plot have them whole.
-const shortened = (text, room) => (text.length * 6.6 > room ? `${text.slice(0, Math.max(3, Math.floor(room / 6.6) - 1))}…` : text);
-const axisLabel = (x, text) => svg("text", { class: "axis-text", x, y: PLOT_HEIGHT - 7, "text-anchor": "middle" }, text);
+const shortened = (text, room) =>
+  text.length * 6.6 > room ? `${text.slice(0, Math.max(3, Math.floor(room / 6.6) - 1))}…` : text;
+const axisLabel = (x, text) =>
+  svg("text", { class: "axis-text", x, y: PLOT_HEIGHT - 7, "text-anchor": "middle" }, text);
 
 // Values with whiskers over categories. `series`: [{name, colour, points: {category: {value, low, high, count}}}].
 function intervalPlot(title, categories, series, { joined = false, name = (category) => category } = {}) {
@@ -67,7 +94,9 @@ function intervalPlot(title, categories, series, { joined = false, name = (categ
     const { root, y } = frame(width, 0, 1, title);
     const band = (width - MARGIN.left - MARGIN.right) / categories.length;
     const gap = Math.min(14, (band * 0.7) / series.length);
-    categories.forEach((category, at) => root.append(axisLabel(MARGIN.left + band * (at + 0.5), shortened(String(name(category)), band))));
+    categories.forEach((category, at) =>
+      root.append(axisLabel(MARGIN.left + band * (at + 0.5), shortened(String(name(category)), band))),
+    );
     series.forEach(({ colour, points }, place) => {
       const x = (at) => MARGIN.left + band * (at + 0.5) + (place - (series.length - 1) / 2) * gap;
       const group = svg("g", { class: `s${colour}` });
@@ -76,7 +105,8 @@ function intervalPlot(title, categories, series, { joined = false, name = (categ
         const cell = points[category];
         if (!cell || cell.value === null) return;
         line.push(`${x(at)},${y(cell.value)}`);
-        if (cell.low !== null) group.append(svg("line", { class: "whisker", x1: x(at), x2: x(at), y1: y(cell.low), y2: y(cell.high) }));
+        if (cell.low !== null)
+          group.append(svg("line", { class: "whisker", x1: x(at), x2: x(at), y1: y(cell.low), y2: y(cell.high) }));
         group.append(svg("circle", { class: "mark", cx: x(at), cy: y(cell.value), r: 4 }));
       });
       if (joined) group.prepend(svg("polyline", { class: "curve", points: line.join(" "), opacity: 0.5 }));
@@ -85,10 +115,17 @@ function intervalPlot(title, categories, series, { joined = false, name = (categ
     return root;
   };
   const rows = series.flatMap((one) =>
-    categories.filter((category) => one.points[category]).map((category) => {
-      const cell = one.points[category];
-      return [`${series.length > 1 ? `${one.name}, ` : ""}${name(category)}`, number(cell.value), interval(cell), `n = ${cell.count ?? "–"}`];
-    }),
+    categories
+      .filter((category) => one.points[category])
+      .map((category) => {
+        const cell = one.points[category];
+        return [
+          `${series.length > 1 ? `${one.name}, ` : ""}${name(category)}`,
+          number(cell.value),
+          interval(cell),
+          `n = ${cell.count ?? "–"}`,
+        ];
+      }),
   );
   return plot(title, draw, numbersTable(["", "value", "95 % interval", "over"], rows));
 }
@@ -132,9 +169,17 @@ function curvePlot(title, steps, values) {
     const [top, bottom] = high === low ? [low + 1, low] : [high, low];
     const { root, y } = frame(width, bottom, top, title);
     const [first, last] = [steps[0], steps[steps.length - 1]];
-    const x = (step) => MARGIN.left + 4 + ((step - first) / (last - first || 1)) * (width - MARGIN.left - MARGIN.right - 8);
-    const group = svg("g", { class: "s0" }, svg("polyline", { class: "curve", points: known.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") }));
-    if (known.length <= 30) known.forEach(([step, value]) => group.append(svg("circle", { class: "mark", cx: x(step), cy: y(value), r: 2.6 })));
+    const x = (step) =>
+      MARGIN.left + 4 + ((step - first) / (last - first || 1)) * (width - MARGIN.left - MARGIN.right - 8);
+    const group = svg(
+      "g",
+      { class: "s0" },
+      svg("polyline", { class: "curve", points: known.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") }),
+    );
+    if (known.length <= 30)
+      known.forEach(([step, value]) =>
+        group.append(svg("circle", { class: "mark", cx: x(step), cy: y(value), r: 2.6 })),
+      );
     root.append(group, axisLabel(x(first), first), axisLabel(x(last) - 8, last));
     root.addEventListener("pointermove", (event) => {
       const at = event.clientX - root.getBoundingClientRect().left;
@@ -147,4 +192,5 @@ function curvePlot(title, steps, values) {
 }
 
 const tickLabelLong = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
-const interval = (cell) => (cell.low === null || cell.low === undefined ? "" : `${number(cell.low)} – ${number(cell.high)}`);
+const interval = (cell) =>
+  cell.low === null || cell.low === undefined ? "" : `${number(cell.low)} – ${number(cell.high)}`;

@@ -92,6 +92,19 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path} cannot be read: {_reason(error)}") from None
 
 
+def count_lines(path: Path) -> int:
+    """Return how many lines a file has.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as lines:
+            return sum(1 for _ in lines)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {_reason(error)}") from None
+
+
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)

@@ -31,7 +31,8 @@ function route() {
 function setUpTheme() {
   const button = byId("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : system.matches);
+  const isDark = () =>
+    document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : system.matches;
   const tell = () => {
     button.setAttribute("aria-pressed", String(isDark()));
   };

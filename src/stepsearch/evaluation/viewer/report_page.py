@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stepsearch.errors import DataError
 from stepsearch.evaluation.viewer.page import render_page
-from stepsearch.evaluation.viewer.reading import find_predictions, read_summary, reward_settings
+from stepsearch.evaluation.viewer.reading import count_lines, find_predictions, read_summary, reward_settings
 from stepsearch.evaluation.viewer.report_data import ReportData
 
 FILE_NAME = "report.html"
@@ -68,9 +68,7 @@ def count_episodes(results_dir: Path, beside: Path | None = None) -> int:
 
 def _line_counts(folders: Iterable[Path]) -> Iterator[int]:
     for folder in folders:
-        for file in find_predictions(folder):
-            with file.path.open("rb") as lines:
-                yield sum(1 for _ in lines)
+        yield from (count_lines(file.path) for file in find_predictions(folder))
 
 
 def even_share(sizes: Sequence[int], limit: int) -> int:

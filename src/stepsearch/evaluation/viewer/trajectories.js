@@ -3,7 +3,9 @@
 const ROW_HEIGHT = 78;
 // For each source the one of the other run with the same method; -1 without one.
 const BESIDE = INDEX.sources.map(({ run, method }) =>
-  INDEX.sources.findIndex((other) => ![run, other.run].includes("training") && other.run !== run && other.method === method),
+  INDEX.sources.findIndex(
+    (other) => ![run, other.run].includes("training") && other.run !== run && other.method === method,
+  ),
 );
 const browser = { shown: [], at: -1, haystacks: new Map() };
 
@@ -14,7 +16,8 @@ ROWS.forEach((row, episode) => {
 });
 
 // The episode of another source on the same question; undefined without one.
-const partner = (episode, source) => byQuestion.get(ROWS[episode][QUESTION]).find((other) => other !== episode && ROWS[other][SOURCE] === source);
+const partner = (episode, source) =>
+  byQuestion.get(ROWS[episode][QUESTION]).find((other) => other !== episode && ROWS[other][SOURCE] === source);
 const isRight = (episode) => ROWS[episode][EM] === 1;
 
 const ANSWERS = {
@@ -38,11 +41,31 @@ function options(id, all, entries) {
 
 function setUpTrajectories() {
   const searches = [...new Set(ROWS.map((row) => row[SEARCHES]))].sort((a, b) => a - b);
-  options("by-source", "all", INDEX.sources.map((_, at) => [at, sourceName(at)]));
-  options("by-dataset", "all", INDEX.datasets.map((name, at) => [at, name]));
-  options("by-answer", "all", Object.entries(ANSWERS).map(([key, [text]]) => [key, text]));
-  options("by-searches", "any number", searches.map((count) => [count, String(count)]));
-  options("by-stop", "any reason", INDEX.stops.map((name, at) => [at, words(name)]));
+  options(
+    "by-source",
+    "all",
+    INDEX.sources.map((_, at) => [at, sourceName(at)]),
+  );
+  options(
+    "by-dataset",
+    "all",
+    INDEX.datasets.map((name, at) => [at, name]),
+  );
+  options(
+    "by-answer",
+    "all",
+    Object.entries(ANSWERS).map(([key, [text]]) => [key, text]),
+  );
+  options(
+    "by-searches",
+    "any number",
+    searches.map((count) => [count, String(count)]),
+  );
+  options(
+    "by-stop",
+    "any reason",
+    INDEX.stops.map((name, at) => [at, words(name)]),
+  );
   const form = byId("filters");
   let waiting = 0;
   form.addEventListener("input", (event) => {
@@ -71,7 +94,16 @@ function onKey(event) {
     return;
   }
   const page = Math.max(1, Math.floor(byId("list").clientHeight / ROW_HEIGHT) - 1);
-  const moves = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+  const moves = {
+    ArrowDown: 1,
+    ArrowUp: -1,
+    j: 1,
+    k: -1,
+    PageDown: page,
+    PageUp: -page,
+    Home: -Infinity,
+    End: Infinity,
+  };
   const inList = event.target.closest("#list");
   if (event.key === "/") byId("find").focus();
   else if (event.key === "Escape") showReading(false);
@@ -90,7 +122,14 @@ function haystack(episode) {
   if (!browser.haystacks.has(episode)) {
     const detail = episodeDetail(episode);
     const question = data("questions")[ROWS[episode][QUESTION]];
-    const texts = [question.id, question.text, ...question.answers, detail.prediction || "", ...detail.blocks.map((block) => block[1]), ...detail.steps.map((step) => step.query)];
+    const texts = [
+      question.id,
+      question.text,
+      ...question.answers,
+      detail.prediction || "",
+      ...detail.blocks.map((block) => block[1]),
+      ...detail.steps.map((step) => step.query),
+    ];
     browser.haystacks.set(episode, texts.join("\n").toLowerCase());
   }
   return browser.haystacks.get(episode);
@@ -106,21 +145,35 @@ function finder(text) {
     return found;
   });
   return (episode) =>
-    sought.every((word, at) => haystack(episode).includes(word) || episodeDetail(episode).steps.some((step) => step.documents.some((document) => documents[at].has(document))));
+    sought.every(
+      (word, at) =>
+        haystack(episode).includes(word) ||
+        episodeDetail(episode).steps.some((step) => step.documents.some((document) => documents[at].has(document))),
+    );
 }
 
 function applyFilters() {
   const reading = browser.shown[browser.at];
-  const tests = [[SOURCE, "by-source"], [DATASET, "by-dataset"], [SEARCHES, "by-searches"], [STOP, "by-stop"]]
+  const tests = [
+    [SOURCE, "by-source"],
+    [DATASET, "by-dataset"],
+    [SEARCHES, "by-searches"],
+    [STOP, "by-stop"],
+  ]
     .filter(([, id]) => byId(id).value !== "")
-    .map(([column, id]) => { const wanted = Number(byId(id).value); return (episode) => ROWS[episode][column] === wanted; });
+    .map(([column, id]) => {
+      const wanted = Number(byId(id).value);
+      return (episode) => ROWS[episode][column] === wanted;
+    });
   if (byId("by-answer").value) tests.push(ANSWERS[byId("by-answer").value][1]);
   const sought = byId("find").value.trim();
   if (sought) tests.push(finder(sought));
   browser.shown = ROWS.map((_, episode) => episode).filter((episode) => tests.every((test) => test(episode)));
   browser.at = browser.shown.indexOf(reading);
   const count = browser.shown.length;
-  byId("count").replaceChildren(count === ROWS.length ? `${thousands(count)} in all` : `${thousands(count)} of ${thousands(ROWS.length)}`);
+  byId("count").replaceChildren(
+    count === ROWS.length ? `${thousands(count)} in all` : `${thousands(count)} of ${thousands(ROWS.length)}`,
+  );
   byId("clear").disabled = !tests.length;
   byId("list").scrollTop = Math.max(0, browser.at - 2) * ROW_HEIGHT;
   drawRows();
@@ -146,11 +199,23 @@ function rowElement(at) {
   const episode = browser.shown[at];
   const row = ROWS[episode];
   const question = data("questions")[row[QUESTION]];
-  const facts = [INDEX.datasets.length > 1 ? INDEX.datasets[row[DATASET]] : "", question.hops ? `${question.hops} hops` : "", plural(row[SEARCHES], "search")];
+  const facts = [
+    INDEX.datasets.length > 1 ? INDEX.datasets[row[DATASET]] : "",
+    question.hops ? `${question.hops} hops` : "",
+    plural(row[SEARCHES], "search"),
+  ];
   if (INDEX.sources.length > 1) facts.push(sourceName(row[SOURCE]) + (row[STEP] === null ? "" : `, step ${row[STEP]}`));
   const element = el(
     "div",
-    { class: "row", id: `row-${at}`, role: "option", "data-at": at, "aria-selected": at === browser.at ? "true" : "false", "aria-posinset": at + 1, "aria-setsize": browser.shown.length },
+    {
+      class: "row",
+      id: `row-${at}`,
+      role: "option",
+      "data-at": at,
+      "aria-selected": at === browser.at ? "true" : "false",
+      "aria-posinset": at + 1,
+      "aria-setsize": browser.shown.length,
+    },
     el("span", { class: "question" }, question.text),
     el("span", { class: "facts" }, verdict(episode), `  ·  ${facts.filter(Boolean).join("  ·  ")}`),
   );
@@ -158,7 +223,8 @@ function rowElement(at) {
   return element;
 }
 
-const verdict = (episode) => el("span", { class: `verdict ${isRight(episode) ? "right" : "wrong"}` }, isRight(episode) ? "✓ right" : "✗ wrong");
+const verdict = (episode) =>
+  el("span", { class: `verdict ${isRight(episode) ? "right" : "wrong"}` }, isRight(episode) ? "✓ right" : "✗ wrong");
 
 // Show the trajectory at a place of the list; on a narrow page it takes the list's place when it was `opened`.
 function read(at, opened) {
@@ -189,11 +255,18 @@ function showReading(reading) {
 function highlight(sought) {
   if (!("highlights" in CSS)) return;
   const ranges = [];
-  const wanted = sought.toLowerCase().split(/\s+/).filter((word) => word.length > 1);
+  const wanted = sought
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word.length > 1);
   const texts = document.createTreeWalker(byId("detail"), NodeFilter.SHOW_TEXT);
   while (wanted.length && texts.nextNode()) {
     const text = texts.currentNode.data.toLowerCase();
-    if (text.length !== texts.currentNode.data.length || texts.currentNode.parentElement.closest("select, button, .tokens")) continue;
+    if (
+      text.length !== texts.currentNode.data.length ||
+      texts.currentNode.parentElement.closest("select, button, .tokens")
+    )
+      continue;
     for (const word of wanted) {
       for (let from = text.indexOf(word); from >= 0; from = text.indexOf(word, from + word.length)) {
         const range = new Range();
