@@ -118,6 +118,19 @@ def test_several_rollouts_per_question(tmp_path: Path) -> None:
     assert asked[0] == asked[1] == asked[2] != asked[3] == asked[4] == asked[5]
 
 
+def test_logged_episodes_say_what_was_known_of_each_token(tmp_path: Path) -> None:
+    train(tmp_path)
+    lines = (tmp_path / "logs" / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+    line = json.loads(lines[0])
+    tokens, trajectory = line["tokens"], line["trajectory"]
+    sampled = [bool(bit) for bit in trajectory["response_mask"]]
+    assert "".join(tokens["texts"]).split() == trajectory["response_text"].split()
+    assert [value is not None for value in tokens["values"]] == sampled
+    assert [advantage is not None for advantage in tokens["advantages"]] == sampled
+    # Before the first update the policy is its own reference: no KL in the rewards, which sum to the episode's.
+    assert sum(tokens["token_level_rewards"]) == pytest.approx(line["reward"]["total"], abs=1e-4)
+
+
 def poison(trainer: StePPOTrainer) -> None:
     """Let the critic's values be infinite from the next forward pass on."""
     critic = trainer._networks.value_model

@@ -10,7 +10,7 @@ from rich_argparse import ArgumentDefaultsRichHelpFormatter
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "audit", "export")
+_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -43,6 +43,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
 
@@ -210,6 +211,15 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
     )
     _settings(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--results", type=Path, required=True, metavar="DIR", help="Results of an evaluation.")
+    add("--beside", type=Path, metavar="DIR", help="Results of another run, side by side on the same questions.")
+    add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
+    add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
+    add("--max-trajectories", type=_positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:

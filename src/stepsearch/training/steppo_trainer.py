@@ -38,6 +38,7 @@ from stepsearch.training.reading import Readings, read_batch, reads_policy
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress, restore_run, run_state
 from stepsearch.training.schedules import question_indices, total_steps
+from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -179,7 +180,7 @@ class StePPOTrainer:
         with self._timed("update"):
             diagnostics = self._update(batch)
         self._step += 1
-        return self._log(log, trajectories, rewards, batch_metrics(batch, readings.entropy) | diagnostics)
+        return self._log(log, trajectories, rewards, batch, batch_metrics(batch, readings.entropy) | diagnostics)
 
     def _collect(self) -> list[Trajectory]:
         """Play the step's questions; which they are and their noise are functions of the seed and the step."""
@@ -255,6 +256,7 @@ class StePPOTrainer:
         log: MetricLog,
         trajectories: Sequence[Trajectory],
         rewards: Sequence[TrajectoryReward],
+        batch: PPOBatch,
         diagnostics: Mapping[str, float],
     ) -> dict[str, float]:
         """Measure the step, evaluate if it is time, write everything down, and return it."""
@@ -278,7 +280,9 @@ class StePPOTrainer:
             log.warn(alarm)
         self._collapse = collapse(metrics, self._config.training)
         if self._is_due(settings.trajectories_every) or self._step == 1:
-            log.write_trajectories(self._step, trajectories[: settings.trajectories], rewards[: settings.trajectories])
+            shown, pieces = slice(settings.trajectories), self._policy.tokenizer.token_pieces()
+            facts = token_facts(batch, trajectories[shown], pieces)
+            log.write_trajectories(self._step, trajectories[shown], rewards[shown], facts)
         return metrics
 
     def _log_start(self, log: MetricLog) -> None:
