@@ -62,13 +62,17 @@ class Question:
 
 
 class StopReason(StrEnum):
-    """Why an episode ended. Every reason is terminal for learning."""
+    """Why an episode ended. Every reason is terminal for learning.
+
+    `ERROR` stands for an episode that an evaluation could not play to its end; training never meets it.
+    """
 
     ANSWERED = "answered"
     END_OF_SEQUENCE = "end_of_sequence"
     NO_VALID_ACTION = "no_valid_action"
     SEARCHES_SPENT = "searches_spent"
     CONTEXT_FULL = "context_full"
+    ERROR = "error"
 
 
 class FormatError(StrEnum):

@@ -12,6 +12,8 @@ from stepsearch.training.batch import PPOBatch
 from stepsearch.training.kl import k1
 from stepsearch.types import StopReason, Trajectory, TrajectoryReward
 
+_ERROR = StopReason.ERROR  # Of evaluations alone.
+
 RANDOM_GAIN_EPISODES = 16
 
 
@@ -27,7 +29,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory], seconds: float) -> dict[
         "rollout/sampled_tokens": sampled / count,
         "rollout/tokens_per_second": sampled / seconds,
         "rollout/corrections": sum(t.corrections for t in trajectories) / count,
-        **{f"rollout/stop/{reason.value}": reasons[reason] / count for reason in StopReason},
+        **{f"rollout/stop/{reason.value}": reasons[reason] / count for reason in StopReason if reason is not _ERROR},
     }
 
 
