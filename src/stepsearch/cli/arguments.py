@@ -30,6 +30,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
 
@@ -46,6 +47,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
+    if getattr(args, "temperature", None) is not None:
+        overrides.append(f"evaluation.temperature={args.temperature}")
     if overrides and not hasattr(args, "config"):
         parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
     args.overrides = overrides
@@ -73,7 +76,7 @@ def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentPa
         name,
         help=summary,
         description=summary,
-        epilog=None if name == "prepare-data" else _OVERRIDES,
+        epilog=None if name in ("prepare-data", "compare-results") else _OVERRIDES,
         formatter_class=RichHelpFormatter,
         allow_abbrev=False,
     )
@@ -131,16 +134,26 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model, or any causal LM.")
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
-    parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
-    parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
-    parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
-    parser.add_argument(
-        "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
-    )
+    add = parser.add_argument
+    add("--model-path", required=True, metavar="DIR", help="A trained model, any causal LM, or scripted:reference.")
+    add("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
+    add("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
+    add("--output-dir", type=Path, required=True, metavar="DIR", help="Summary, tables, pictures and predictions.")
+    add("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
+    add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
+    add("--samples", type=_positive, default=1, metavar="K", help="Episodes of every question: avg@K and pass@k.")
+    add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
+    add("--resume", action="store_true", help="Go on with an interrupted evaluation.")
     _settings(parser)
+
+
+def _compare_results(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("first", type=Path, metavar="A", help="Output folder of an evaluation, or one of its predictions files.")
+    add("second", type=Path, metavar="B", help="The same; the differences are B minus A.")
+    add("--output", type=Path, metavar="FILE", help="Write the figures as JSON.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING, BaselineResult
+from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING
 from stepsearch.evaluation.metrics import EvaluationMetrics
 
 _HEAD = ("questions", "EM", "EM, 95 % interval", "F1")
@@ -86,24 +86,13 @@ def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
     yield "format rate", f"{metrics.format_rate:.3f}"
 
 
-def baselines_table(
-    metrics: Mapping[str, EvaluationMetrics], baselines: Mapping[str, Mapping[str, BaselineResult]]
-) -> Table:
-    """Return EM / F1 in percent per dataset: this model's search, its baselines here, and the published numbers."""
-    table = Table(title="EM / F1 in percent", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for name, measured in metrics.items():
-        table.add_column(f"{name} (of {measured.count})", justify="right")
-    table.add_row("this model, searching", *(_percent(measured.em, measured.f1) for measured in metrics.values()))
-    for key, label in (("direct", "without search"), ("single_shot", "one search")):
-        cells = (baselines[name][key] for name in metrics)
-        table.add_row(f"this model, {label}", *(_percent(cell.em, cell.f1) for cell in cells))
-    table.add_section()
+def published_table(datasets: Sequence[str]) -> Table:
+    """Return the published EM / F1 in percent on these datasets."""
+    table = Table(title="Published", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
+    table.add_column("EM / F1 in percent", no_wrap=True)
+    for name in datasets:
+        table.add_column(name, justify="right")
     for row in PUBLISHED:
-        cells = (f"{em:.1f} / {f1:.1f}" for em, f1 in (row.scores[name] for name in metrics))
+        cells = (f"{em:.1f} / {f1:.1f}" for em, f1 in (row.scores[name] for name in datasets))
         table.add_row(f"{row.method}, {row.model} (published)", *cells)
     return table
-
-
-def _percent(em: float, f1: float) -> str:
-    return f"{100 * em:.1f} / {100 * f1:.1f}"
