@@ -143,7 +143,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
-    add("--samples", type=_positive, default=1, metavar="K", help="Episodes of every question: avg@K and pass@k.")
+    add("--samples", "--seeds", type=_positive, default=1, metavar="K", help="Episodes, or seeds, of every question.")
     add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
     add("--resume", action="store_true", help="Go on with an interrupted evaluation.")
     _settings(parser)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.evaluate import SUMMARY
 from stepsearch.cli.progress import open_console, say
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.bootstrap import RESAMPLES
 from stepsearch.evaluation.paired import compare_predictions, shared_files
-from stepsearch.evaluation.report import write_json
+from stepsearch.evaluation.report import SUMMARY, write_json
 from stepsearch.evaluation.result_tables import paired_sheet
 
 # What two evaluations should share, so that their models are all that differs.

@@ -30,7 +30,7 @@ from stepsearch.evaluation.figures import MethodFigures, measure_methods
 from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
-from stepsearch.evaluation.report import published_json, published_table, write_json, write_text
+from stepsearch.evaluation.report import SUMMARY, published_json, published_table, write_json, write_text
 from stepsearch.evaluation.result_plots import plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
 from stepsearch.rollout import EpisodeRunner
@@ -39,7 +39,7 @@ from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question
 
-LEDGER, SUMMARY, TABLES = "evaluation.json", "evaluation_summary.json", "evaluation.md"
+LEDGER, TABLES = "evaluation.json", "evaluation.md"
 PLOTS, CURVES = "plots", "tensorboard"
 
 
@@ -281,9 +281,21 @@ def dataset_json(
         "file": str(evaluation.files[dataset]),
         "predictions": evaluation.predictions(dataset, MODEL).name,
         **results[MODEL].to_json(),
+        "per_seed": seeds_json(scores[MODEL], evaluation.config.seed) if evaluation.samples > 1 else None,
         "methods": others,
         "baselines": baselines or None,
     }
+
+
+def seeds_json(scores: Sequence[EpisodeScore], first: int) -> list[dict[str, Any]]:
+    """Return what an evaluation with each of the seeds alone would have found."""
+    samples: dict[int, list[EpisodeScore]] = {}
+    for score in scores:
+        samples.setdefault(score.sample, []).append(score)
+    return [
+        {"seed": first + sample, "em": mean(of.em for of in played), "f1": mean(of.f1 for of in played)}
+        for sample, played in sorted(samples.items())
+    ]
 
 
 def result_sheets(results: Mapping[str, Mapping[str, MethodFigures]]) -> list[Sheet]:

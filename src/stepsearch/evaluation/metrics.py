@@ -33,6 +33,7 @@ class EpisodeScore:
         stop_reason: why it ended.
         sampled_tokens, observed_tokens: after the prompt; None where the token ids are not known.
         latency_seconds: as `play` measures it.
+        sample: which of the question's episodes, from 0.
     """
 
     id: str
@@ -57,6 +58,7 @@ class EpisodeScore:
     sampled_tokens: int | None
     observed_tokens: int | None
     latency_seconds: float | None
+    sample: int = 0
 
     @property
     def golden_recall(self) -> float | None:
@@ -141,7 +143,7 @@ def score_answer(question: Question, answer: str | None) -> tuple[float, float]:
 
 
 def score_episode(
-    trajectory: Trajectory, latency_seconds: float | None = None, judged: float | None = None
+    trajectory: Trajectory, latency_seconds: float | None = None, judged: float | None = None, sample: int = 0
 ) -> EpisodeScore:
     """Return how one episode did."""
     question, steps = trajectory.question, trajectory.steps
@@ -174,6 +176,7 @@ def score_episode(
         sampled_tokens=None if tokens is None else sampled,
         observed_tokens=None if tokens is None else tokens - sampled,
         latency_seconds=latency_seconds,
+        sample=sample,
     )
 
 

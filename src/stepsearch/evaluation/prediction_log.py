@@ -34,7 +34,7 @@ class Prediction:
     @property
     def score(self) -> EpisodeScore:
         """The figures of the episode."""
-        return score_episode(self.trajectory, self.latency_seconds, self.judged)
+        return score_episode(self.trajectory, self.latency_seconds, self.judged, self.sample)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, the trajectory last."""
