@@ -4,6 +4,7 @@
       ConfigError       a setting is unknown, of the wrong type, or impossible with another
       DataError         a file is missing, malformed or empty
       SearchError       a search engine cannot be built, or failed for good
+      EndpointError     a chat endpoint cannot be used, or does not answer any more
       ModelError        a model, tokenizer or checkpoint cannot be used
       TrainingError     training cannot go on (non-finite loss, nothing to train on)
 
@@ -26,6 +27,10 @@ class DataError(StepSearchError):
 
 class SearchError(StepSearchError):
     """A search engine cannot be built, or failed for good."""
+
+
+class EndpointError(StepSearchError):
+    """A chat endpoint cannot be used, or does not answer any more."""
 
 
 class ModelError(StepSearchError):

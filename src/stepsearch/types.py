@@ -64,7 +64,8 @@ class Question:
 class StopReason(StrEnum):
     """Why an episode ended. Every reason is terminal for learning.
 
-    `ERROR` stands for an episode that an evaluation could not play to its end; training never meets it.
+    `NO_REPLY` is for a model behind an endpoint that, retries included, did not answer; `ERROR` stands for an episode
+    that an evaluation could not play to its end. Training meets neither.
     """
 
     ANSWERED = "answered"
@@ -72,6 +73,7 @@ class StopReason(StrEnum):
     NO_VALID_ACTION = "no_valid_action"
     SEARCHES_SPENT = "searches_spent"
     CONTEXT_FULL = "context_full"
+    NO_REPLY = "no_reply"
     ERROR = "error"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch.cli.main import main
+from stepsearch.evaluation.baselines import BASELINES
 
 SMALL = (
     *("rollout.max_turn_tokens=8", "rollout.max_observation_tokens=48", "rollout.max_passage_tokens=40"),
@@ -45,8 +46,8 @@ def test_a_model_with_baselines_and_another_model(
     flags = ("--compare-baselines", "--compare-model", "ceiling=scripted:reference", "--samples", 2)
     assert evaluate(qwen_folder, *flags, "--temperature", 1, "--max-questions", 6, *SMALL) == 0
     output = capsys.readouterr().out
-    assert "Methods on musique" in output
-    assert "(published)" in output
+    assert "ΔEM" in output
+    assert "Qwen2.5-3B instruct, published" in output
     results = tmp_path / "out" / "results"
     summary = summary_of(tmp_path / "out")
     assert (summary["samples"], summary["config"]["evaluation"]["temperature"]) == (2, 1.0)
@@ -57,7 +58,8 @@ def test_a_model_with_baselines_and_another_model(
     assert musique["figures"]["pass@2"]["value"] >= musique["em"]
     assert musique["figures"]["sampled_tokens"]["count"] == 6
     assert set(musique["by_hops"]) == set(musique["em_by_hops"])
-    assert set(musique["methods"]) == {"direct", "single_shot_rag", "ceiling"}
+    assert list(musique["methods"]) == [*BASELINES, "ceiling"]
+    assert list(musique["baselines"]) == list(BASELINES)
     assert musique["baselines"]["direct"]["count"] == 6
     ceiling = musique["methods"]["ceiling"]
     # A random model knows nothing, so that the whole of the ceiling is the difference.
@@ -69,7 +71,10 @@ def test_a_model_with_baselines_and_another_model(
     assert len(lines_of(results / ceiling["predictions"])) == 12
     assert len(list((results / "plots").glob("*.png"))) == 3
     assert {folder.name for folder in (results / "tensorboard").iterdir()} == {"model", *musique["methods"]}
-    assert "| EM |" in (results / "evaluation.md").read_text(encoding="utf-8")
+    page = (results / "evaluation.md").read_text(encoding="utf-8")
+    assert "| EM |" in page
+    assert "## Methods on musique" in page
+    assert "## Beside published numbers" in page
 
 
 def test_going_on_where_it_was_killed(evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

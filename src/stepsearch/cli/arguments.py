@@ -135,11 +135,17 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model-path", required=True, metavar="DIR", help="A trained model, any causal LM, or scripted:reference.")
+    add(
+        "--model-path",
+        required=True,
+        metavar="DIR",
+        help="A trained model, any causal LM by folder or hub name, openai:MODEL behind OPENAI_BASE_URL, or "
+        "scripted:reference.",
+    )
     add("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
     add("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
     add("--output-dir", type=Path, required=True, metavar="DIR", help="Summary, tables, pictures and predictions.")
-    add("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    add("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")

@@ -3,13 +3,14 @@
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from stepsearch.cli.assembly import BM25, find_corpus, guard, settings_of_model
-from stepsearch.cli.baseline_runners import BASELINES
 from stepsearch.cli.digests import file_digest, model_digest
 from stepsearch.cli.evaluated_methods import (
     MODEL,
@@ -25,12 +26,15 @@ from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, KnowledgeBase, find_benchmark_file, read_benchmark
 from stepsearch.errors import ConfigError, DataError
+from stepsearch.evaluation.baselines import BASELINES
+from stepsearch.evaluation.baselines_table import baselines_table
 from stepsearch.evaluation.curves import write_tensorboard
 from stepsearch.evaluation.figures import MethodFigures, measure_methods
 from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
-from stepsearch.evaluation.report import SUMMARY, published_json, published_table, write_json, write_text
+from stepsearch.evaluation.published import published_json
+from stepsearch.evaluation.report import SUMMARY, write_json, write_text
 from stepsearch.evaluation.result_plots import plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
 from stepsearch.rollout import EpisodeRunner
@@ -39,8 +43,9 @@ from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question
 
-LEDGER, TABLES = "evaluation.json", "evaluation.md"
+LEDGER, TABLES, REPLIES = "evaluation.json", "evaluation.md", "replies.jsonl"
 PLOTS, CURVES = "plots", "tensorboard"
+_PAGE_WIDTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +94,14 @@ def run(args: argparse.Namespace) -> None:
     refuse_impossible(config, args)
     config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
     others = read_other_models(args.compare_model, args.config, args.overrides, config)
-    player = open_player(config, guard(engine or build_search_engine(config.search), config.search))
+    search = guard(engine or build_search_engine(config.search), config.search)
+    player = open_player(config, search, folder / REPLIES)
     say(console, corpus)
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
     evaluation = Evaluation(folder, files, questions, corpus, args.samples, config, args.resume, console)
     ledger = StageLedger(folder / LEDGER, settings_of(evaluation, args.max_questions), args.resume)
     names = method_names(args.compare_baselines, others)
-    scores = play_all(evaluation, methods(player, args.compare_baselines, others), names, ledger)
+    scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
     report(evaluation, scores, ledger, {name: other.model.name for name, other in others.items()})
 
 
@@ -234,7 +240,7 @@ def report(evaluation: Evaluation, scores: Scores, ledger: StageLedger, other_mo
         "other_models": dict(other_models),
         "corpus": evaluation.corpus,
         "datasets": {name: dataset_json(evaluation, name, scores[name], results[name]) for name in results},
-        "published": published_json() if compared else None,
+        "published": published_json(evaluation.config.model.name) if compared else None,
         "seed": evaluation.config.seed,
         "samples": evaluation.samples,
         "seconds": sum(ledger.seconds.values()),
@@ -242,15 +248,15 @@ def report(evaluation: Evaluation, scores: Scores, ledger: StageLedger, other_mo
         "versions": package_versions(),
     }
     write_json(folder / SUMMARY, summary)
-    sheets = result_sheets(results)
-    write_text(folder / TABLES, tables_markdown(evaluation, sheets))
+    write_text(folder / TABLES, tables_markdown(evaluation, results, compared))
     plot_results(folder / PLOTS, results)
     if evaluation.config.logging.tensorboard:
         write_tensorboard(folder / CURVES, results)
-    for sheet in sheets:
-        console.print(sheet.to_table())
-    if compared:
-        console.print(published_table(list(results)))
+    console.print(model_sheet(results).to_table())
+    # Beside published numbers there is one table of all methods, else one a dataset with more figures.
+    tables = [published_table(evaluation, results)] if compared else [of.to_table() for of in method_sheets(results)]
+    for table in tables:
+        console.print(table)
     say(console, f"written to {folder}")
 
 
@@ -262,11 +268,7 @@ def dataset_json(
 ) -> dict[str, Any]:
     """Return what the summary says of a dataset: the model's figures, and under `methods` everything else's."""
     flat = {name: measure_scores(of, evaluation.samples) for name, of in scores.items()}
-    baselines = {
-        name: {"em": of.em, "f1": of.f1, "count": of.count, "em_interval": list(of.em_interval)}
-        for name, of in flat.items()
-        if name in BASELINES
-    }
+    baselines = {name: of.to_json() for name, of in flat.items() if name in BASELINES}
     others = {
         name: {
             **measured.to_json(),
@@ -298,13 +300,40 @@ def seeds_json(scores: Sequence[EpisodeScore], first: int) -> list[dict[str, Any
     ]
 
 
-def result_sheets(results: Mapping[str, Mapping[str, MethodFigures]]) -> list[Sheet]:
-    """Return the tables: the model on every dataset, then all methods on each where there are others."""
-    sheets = [figures_sheet("Evaluation", {dataset: methods[MODEL] for dataset, methods in results.items()})]
-    return sheets + [methods_sheet(name, of) for name, of in results.items() if len(of) > 1]
+Results = Mapping[str, Mapping[str, MethodFigures]]
+"""Dataset to method to figures."""
 
 
-def tables_markdown(evaluation: Evaluation, sheets: Sequence[Sheet]) -> str:
-    """Return the tables as one page."""
-    head = [f"# Evaluation of {evaluation.config.model.name}", evaluation.corpus]
-    return "\n\n".join([*head, *(sheet.to_markdown() for sheet in sheets)])
+def model_sheet(results: Results) -> Sheet:
+    """Return the model's figures on every dataset."""
+    return figures_sheet("Evaluation", {dataset: of[MODEL] for dataset, of in results.items()})
+
+
+def method_sheets(results: Results) -> list[Sheet]:
+    """Return all methods on each dataset, where there are others than the model."""
+    return [methods_sheet(dataset, of) for dataset, of in results.items() if len(of) > 1]
+
+
+def published_table(evaluation: Evaluation, results: Results) -> Table:
+    """Return all methods on all datasets, and the published numbers of the model's own variant."""
+    measured = {
+        dataset: {name: {key: of.figures[key].to_json() for key in ("em", "f1")} for name, of in methods.items()}
+        for dataset, methods in results.items()
+    }
+    differences = {
+        dataset: {name: of.difference["em"].to_json() for name, of in methods.items() if of.difference}
+        for dataset, methods in results.items()
+    }
+    return baselines_table(measured, evaluation.config.model.name, differences)
+
+
+def tables_markdown(evaluation: Evaluation, results: Results, compared: bool) -> str:
+    """Return all tables as one page."""
+    parts = [f"# Evaluation of {evaluation.config.model.name}", evaluation.corpus]
+    parts += [sheet.to_markdown() for sheet in (model_sheet(results), *method_sheets(results))]
+    if compared:
+        page = Console(file=StringIO(), width=_PAGE_WIDTH)
+        with page.capture() as drawn:
+            page.print(published_table(evaluation, results))
+        parts.append(f"## Beside published numbers\n\n```\n{drawn.get().rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"

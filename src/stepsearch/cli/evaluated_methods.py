@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepsearch.cli.assembly import Player, settings_of_model, use_threads
-from stepsearch.cli.baseline_runners import BASELINES, baseline_runner
+from stepsearch.cli import assembly
+from stepsearch.cli.assembly import ENDPOINT, EndpointPlayer, Player, settings_of_model, use_threads
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError
+from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.scripted import NoSearchPolicy, ReferencePolicy
 from stepsearch.models.model_folder import load_hf_tokenizer
-from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import GuardedSearch
 
@@ -36,16 +36,26 @@ class ScriptedPlayer:
         return ReferencePolicy(self.search, self.config.search.top_k, self.config.reward.max_search_steps)
 
 
-def open_player(config: Config, search: GuardedSearch) -> Player | ScriptedPlayer:
+AnyPlayer = Player | EndpointPlayer | ScriptedPlayer
+
+
+def open_player(config: Config, search: GuardedSearch, replies: Path) -> AnyPlayer:
     """Return what plays the model that the settings name.
+
+    Args:
+        config: the settings.
+        search: answers the model's queries.
+        replies: file that keeps an endpoint's replies.
 
     Raises:
         ModelError: it cannot be loaded.
+        EndpointError: it cannot be asked.
+        ConfigError: the settings ask for sampling that an endpoint is not told of.
     """
     if config.model.name in SCRIPTED:
         return ScriptedPlayer(config.model.name, search, config)
     use_threads(config)
-    return Player(StepSearchModel.load(config.model), search, config)
+    return assembly.open_player(config, search, replies)
 
 
 def read_other_models(
@@ -72,24 +82,23 @@ def read_other_models(
             raise ConfigError(f"--compare-model {entry}: write NAME=DIR, the name of letters, digits, '_', '-' and '.'")
         if name in (MODEL, *BASELINES, *others):
             raise ConfigError(f"--compare-model {entry}: the name {name} is taken, choose another")
-        if folder not in SCRIPTED:
+        if folder not in SCRIPTED and not folder.startswith(ENDPOINT):
             load_hf_tokenizer(folder)
         others[name] = settings_of_model(folder, path, overrides).model_copy(update={"search": config.search})
     return others
 
 
 def methods(
-    player: Player | ScriptedPlayer, baselines: bool, others: Mapping[str, Config]
+    player: AnyPlayer, baselines: bool, others: Mapping[str, Config], replies: Path
 ) -> Iterator[tuple[str, EpisodeRunner]]:
     """Yield name and runner of each method, the model first; another model is loaded when its turn comes."""
     temperature = player.config.evaluation.temperature
     yield MODEL, player.runner(temperature)
-    if baselines and isinstance(player, Player):
+    if baselines and not isinstance(player, ScriptedPlayer):
         for name in BASELINES:
-            yield name, baseline_runner(player, name, temperature)
-    search = player.search
+            yield name, player.baseline_runner(name, temperature)
     for name, config in others.items():
-        yield name, open_player(config, search).runner(temperature)
+        yield name, open_player(config, player.search, replies).runner(temperature)
 
 
 def method_names(baselines: bool, others: Mapping[str, Config]) -> list[str]:

@@ -70,7 +70,7 @@ class EpisodeScore:
     @property
     def played(self) -> bool:
         """Whether the episode came to an end of its own; what could not be played counts as wrong, and no further."""
-        return self.stop_reason is not StopReason.ERROR
+        return self.stop_reason not in (StopReason.ERROR, StopReason.NO_REPLY)
 
 
 @dataclass(frozen=True, slots=True)

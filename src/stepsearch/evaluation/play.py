@@ -106,7 +106,7 @@ class _Player:
                 return self.play(batch[:half]) + self.play(batch[half:])
             return [(_unplayed(batch[0].question), self._note(error))]
         self._failures = 0
-        return [(trajectory, None) for trajectory in trajectories]
+        return [(trajectory, _silence(trajectory)) for trajectory in trajectories]
 
     def _note(self, error: Exception) -> str:
         """Return what is recorded of a failure.
@@ -120,6 +120,10 @@ class _Player:
             return f"{type(error).__name__}: {error}"
         message = f"{FAILURES_IN_A_ROW} questions in a row failed, the last one with: {error}"
         raise (type(error)(message) if isinstance(error, StepSearchError) else RuntimeError(message)) from error
+
+
+def _silence(trajectory: Trajectory) -> str | None:
+    return "the endpoint did not reply" if trajectory.stop_reason is StopReason.NO_REPLY else None
 
 
 def _unplayed(question: Question) -> Trajectory:

@@ -2,13 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING
 from stepsearch.evaluation.metrics import EvaluationMetrics
 
 SUMMARY = "evaluation_summary.json"
@@ -35,15 +34,6 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def published_json() -> dict[str, Any]:
-    """Return the published numbers and their setting as plain JSON values."""
-    rows = [
-        {"method": row.method, "model": row.model, "scores": {name: list(pair) for name, pair in row.scores.items()}}
-        for row in PUBLISHED
-    ]
-    return {"setting": PUBLISHED_SETTING, "unit": "percent, [EM, F1]", "results": rows}
 
 
 def figures_table(title: str, columns: Mapping[str, EvaluationMetrics]) -> Table:
@@ -86,15 +76,3 @@ def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
     if metrics.search.failed:
         yield "failed searches", str(metrics.search.failed)
     yield "format rate", f"{metrics.format_rate:.3f}"
-
-
-def published_table(datasets: Sequence[str]) -> Table:
-    """Return the published EM / F1 in percent on these datasets."""
-    table = Table(title="Published", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
-    table.add_column("EM / F1 in percent", no_wrap=True)
-    for name in datasets:
-        table.add_column(name, justify="right")
-    for row in PUBLISHED:
-        cells = (f"{em:.1f} / {f1:.1f}" for em, f1 in (row.scores[name] for name in datasets))
-        table.add_row(f"{row.method}, {row.model} (published)", *cells)
-    return table

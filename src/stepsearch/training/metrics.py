@@ -12,7 +12,7 @@ from stepsearch.training.batch import PPOBatch
 from stepsearch.training.kl import k1
 from stepsearch.types import StopReason, Trajectory, TrajectoryReward
 
-_ERROR = StopReason.ERROR  # Of evaluations alone.
+_OF_EVALUATIONS = (StopReason.NO_REPLY, StopReason.ERROR)
 
 RANDOM_GAIN_EPISODES = 16
 
@@ -29,7 +29,11 @@ def rollout_metrics(trajectories: Sequence[Trajectory], seconds: float) -> dict[
         "rollout/sampled_tokens": sampled / count,
         "rollout/tokens_per_second": sampled / seconds,
         "rollout/corrections": sum(t.corrections for t in trajectories) / count,
-        **{f"rollout/stop/{reason.value}": reasons[reason] / count for reason in StopReason if reason is not _ERROR},
+        **{
+            f"rollout/stop/{reason.value}": reasons[reason] / count
+            for reason in StopReason
+            if reason not in _OF_EVALUATIONS
+        },
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,21 @@ def test_a_runner_that_loses_an_episode_has_failed(tmp_path: Path) -> None:
     scores = play(Loses(), tasks(3), PredictionLog(tmp_path / "p.jsonl", resume=False), 3, unwatched)
     assert [score.played for score in scores] == [True, False, True]
     assert lines(tmp_path / "p.jsonl")[1]["error"] == "RuntimeError: the runner returned 0 episodes for 1 questions"
+
+
+def test_an_endpoint_that_did_not_reply_is_asked_again_later(tmp_path: Path) -> None:
+    class Silent(Runner):
+        def run(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Trajectory]:
+            played = super().run(questions, seeds)
+            return [
+                replace(t, answer=None, stop_reason=StopReason.NO_REPLY) if t.question.id == "q0" else t for t in played
+            ]
+
+    path = tmp_path / "p.jsonl"
+    scores = play(Silent(), tasks(3), PredictionLog(path, resume=False), 3, unwatched)
+    assert [score.played for score in scores] == [False, True, True]
+    assert lines(path)[0]["error"] == "the endpoint did not reply"
+    assert [score.em for score in play(Runner(), tasks(3), PredictionLog(path, resume=True), 3, unwatched)] == [0, 1, 1]
 
 
 def test_many_in_a_row_end_it_and_what_was_played_stays(tmp_path: Path) -> None:
