@@ -47,6 +47,7 @@ class ChatServer:
         self.answered = 0
         self.most_at_once = 0
         self.dies_after: int | None = None
+        self.counts_tokens = True
         self._at_once = 0
         self._lock = threading.Lock()
         self._port = 0
@@ -108,7 +109,8 @@ class ChatServer:
                         self._send(404, {"error": {"message": f"no {self.path} here"}})
                     elif fault is None or fault.kind == "say":
                         time.sleep(server.delay)
-                        self._send(200, completion(server.answer(body) if fault is None else fault.text))
+                        values = completion(server.answer(body) if fault is None else fault.text)
+                        self._send(200, values if server.counts_tokens else {**values, "usage": None})
                     else:
                         self._misbehave(fault)
                 finally:

@@ -9,9 +9,14 @@ import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
-from stepsearch.chat_endpoint.messages import ChatFailure, ChatReply, ChatRequest, most_tokens, request_key
+from stepsearch.chat_endpoint.messages import (
+    ChatFailure,
+    ChatReply,
+    ChatRequest,
+    most_tokens,
+    request_key,
+)
 from stepsearch.chat_endpoint.reply_cache import ReplyCache
 from stepsearch.chat_endpoint.spending import Budget, ChatUsage
 from stepsearch.chat_endpoint.trouble import (
@@ -22,19 +27,15 @@ from stepsearch.chat_endpoint.trouble import (
     reaction_to,
     refused_parameter,
 )
+from stepsearch.chat_endpoint.wire import DISPENSABLE, OPENAI_URL, arguments_of, open_client, read_completion
 from stepsearch.errors import EndpointError
-
-if TYPE_CHECKING:
-    import openai
 
 logger = logging.getLogger(__name__)
 
-OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o"
 # An endpoint that leaves so many requests in a row without an answer is down, and will leave the rest as well.
 _UNANSWERED_IN_A_ROW = 10
 _LONGEST_WAIT_SECONDS = 600.0
-_ADAPTABLE = ("max_tokens", "temperature", "response_format", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class ChatEndpoint:
         self.budget = budget or Budget()
         self._settings = settings
         self._cache = ReplyCache() if cache is None else cache
-        self._client = _open_client(settings, self.base_url)
+        self._client = open_client(self.base_url, settings.api_key, settings.timeout_seconds)
         self._usage = ChatUsage()
         self._lock = threading.Lock()
         self._not_before = 0.0
@@ -171,7 +172,7 @@ class ChatEndpoint:
 
     def _count(self, result: ChatReply | ChatFailure, retries: int = 0) -> ChatReply | ChatFailure:
         with self._lock:
-            self._usage = _added(self._usage, result, retries)
+            self._usage = self._usage.plus(result, retries)
         return result
 
     def _stop_if_down(self, outcome: _Outcome) -> None:
@@ -233,18 +234,23 @@ class ChatEndpoint:
     def _ask(self, request: ChatRequest) -> ChatReply:
         """Send a request once; again only where the endpoint does not know one of its parameters."""
         while True:
+            without = self._unsupported
             try:
-                return _read_completion(
-                    self._client.chat.completions.create(**_arguments(request, self.model, self._unsupported))
-                )
+                arguments = arguments_of(request, self.model, without)
+                return read_completion(self._client.chat.completions.create(**arguments), request)
             except ValueError as error:
                 raise UnreadableReplyError(f"the reply is no whole JSON: {error}") from None
             except Exception as error:
-                refused = refused_parameter(error, _ADAPTABLE)
-                if refused is None or refused in self._unsupported:
+                refused = refused_parameter(error, DISPENSABLE)
+                if refused is None or refused in without:
                     raise
-                logger.warning("%s does not support %s: going on without it", self.base_url, refused)
-                self._unsupported |= {refused}
+                self._go_without(refused)
+
+    def _go_without(self, parameter: str) -> None:
+        with self._lock:
+            if parameter not in self._unsupported:
+                logger.warning("%s does not support %s: going on without it", self.base_url, parameter)
+                self._unsupported |= {parameter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,80 +269,3 @@ class _Outcome:
     result: ChatReply | ChatFailure
     retries: int
     unanswered: bool = False
-
-
-def _added(usage: ChatUsage, result: ChatReply | ChatFailure, retries: int) -> ChatUsage:
-    usage = replace(usage, retries=usage.retries + retries)
-    if isinstance(result, ChatFailure):
-        if result.over_budget:
-            return replace(usage, over_budget=usage.over_budget + 1)
-        return replace(usage, failures=usage.failures + 1)
-    if result.cached:
-        return replace(
-            usage,
-            cached=usage.cached + 1,
-            cached_prompt_tokens=usage.cached_prompt_tokens + result.prompt_tokens,
-            cached_completion_tokens=usage.cached_completion_tokens + result.completion_tokens,
-        )
-    return replace(
-        usage,
-        replies=usage.replies + 1,
-        prompt_tokens=usage.prompt_tokens + result.prompt_tokens,
-        completion_tokens=usage.completion_tokens + result.completion_tokens,
-    )
-
-
-def _open_client(settings: EndpointSettings, base_url: str) -> openai.OpenAI:
-    # Imported here: an optional part, and a second of start-up that only its users wait for.
-    try:
-        import openai
-    except ImportError:
-        raise EndpointError('asking an endpoint needs the openai client: pip install "stepsearch[openai]"') from None
-    api_key = settings.api_key or os.environ.get("OPENAI_API_KEY")
-    if not api_key and base_url == OPENAI_URL:
-        raise EndpointError(
-            f"no key for {OPENAI_URL}: set OPENAI_API_KEY, or name another endpoint with OPENAI_BASE_URL"
-        )
-    if not base_url.startswith(("http://", "https://")):
-        raise EndpointError(f"the endpoint {base_url} is no address: it must start with http:// or https://")
-    return openai.OpenAI(api_key=api_key or "none", base_url=base_url, timeout=settings.timeout_seconds, max_retries=0)
-
-
-def _arguments(request: ChatRequest, model: str, unsupported: frozenset[str]) -> dict[str, Any]:
-    """Return what the `openai` client is called with, without what the endpoint does not support."""
-    arguments: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-    }
-    if request.stop:
-        arguments["stop"] = list(request.stop)
-    if request.seed is not None:
-        arguments["seed"] = request.seed
-    if request.schema is not None:
-        schema = {"name": "reply", "strict": True, "schema": dict(request.schema)}
-        arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if "max_tokens" in unsupported:
-        # What newer models of OpenAI's call it.
-        arguments["max_completion_tokens"] = request.max_tokens
-    return {name: value for name, value in arguments.items() if name not in unsupported}
-
-
-def _read_completion(completion: Any) -> ChatReply:
-    """Return the reply in what the client returned.
-
-    Raises:
-        UnreadableReplyError: it is no chat completion.
-    """
-    try:
-        choice = completion.choices[0]
-        usage = completion.usage
-        return ChatReply(
-            text=choice.message.content or "",
-            prompt_tokens=0 if usage is None else usage.prompt_tokens,
-            completion_tokens=0 if usage is None else usage.completion_tokens,
-            finish_reason=choice.finish_reason or "",
-        )
-    except (AttributeError, IndexError, TypeError):
-        raise UnreadableReplyError(f"the reply is no chat completion: {str(completion)[:100]!r}") from None

@@ -72,13 +72,19 @@ def request_key(base_url: str, model: str, request: ChatRequest) -> str:
 def most_tokens(request: ChatRequest) -> tuple[int, int]:
     """Return how many prompt and completion tokens a request can cost at most.
 
-    No token is shorter than a byte; chat templates add a few around each message.
+    No token is shorter than a byte; chat templates add some around each message, and maybe a system prompt.
     """
-    asked = sum(len(message.content.encode("utf-8", "surrogatepass")) + 16 for message in request.messages)
+    asked = 64 + sum(len(message.content.encode("utf-8", "surrogatepass")) + 16 for message in request.messages)
     schema = len(json.dumps(request.schema)) if request.schema is not None else 0
     return asked + schema, request.max_tokens
 
 
 def likely_prompt_tokens(request: ChatRequest) -> int:
-    """Return about how many tokens a prompt has: four bytes each, as English text has with current tokenizers."""
-    return most_tokens(request)[0] // 4
+    """Return about how many tokens a request's prompt has."""
+    schema = "" if request.schema is None else json.dumps(request.schema)
+    return sum(likely_tokens(message.content) for message in request.messages) + likely_tokens(schema)
+
+
+def likely_tokens(text: str) -> int:
+    """Return about how many tokens a text has: one for four bytes, as English has with current tokenizers."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)

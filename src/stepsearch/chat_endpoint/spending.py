@@ -1,16 +1,25 @@
 """What replies cost, and how much may be spent."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
+from stepsearch.chat_endpoint.messages import ChatFailure, ChatReply
 from stepsearch.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million tokens."""
+    """US dollars for a million tokens.
+
+    Raises:
+        ConfigError: a price below 0.
+    """
 
     prompt: float
     completion: float
+
+    def __post_init__(self) -> None:
+        if not (self.prompt >= 0 and self.completion >= 0):
+            raise ConfigError(f"prices are {self.prompt} and {self.completion} USD a million: they must be 0 or more")
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Return what so many tokens cost, in US dollars."""
@@ -84,3 +93,28 @@ class ChatUsage:
     retries: int = 0
     failures: int = 0
     over_budget: int = 0
+
+    def since(self, before: "ChatUsage") -> "ChatUsage":
+        """Return what came on top of an earlier usage of the same endpoint."""
+        return ChatUsage(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+    def plus(self, result: ChatReply | ChatFailure, retries: int = 0) -> "ChatUsage":
+        """Return the usage after one more outcome, which took so many further tries."""
+        usage = replace(self, retries=self.retries + retries)
+        if isinstance(result, ChatFailure):
+            if result.over_budget:
+                return replace(usage, over_budget=usage.over_budget + 1)
+            return replace(usage, failures=usage.failures + 1)
+        if result.cached:
+            return replace(
+                usage,
+                cached=usage.cached + 1,
+                cached_prompt_tokens=usage.cached_prompt_tokens + result.prompt_tokens,
+                cached_completion_tokens=usage.cached_completion_tokens + result.completion_tokens,
+            )
+        return replace(
+            usage,
+            replies=usage.replies + 1,
+            prompt_tokens=usage.prompt_tokens + result.prompt_tokens,
+            completion_tokens=usage.completion_tokens + result.completion_tokens,
+        )

@@ -62,7 +62,12 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     with suppress(ValueError):
         return max(0.0, float(value))
     date = email.utils.parsedate_tz(value)
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    if date is None:
+        return None
+    # A day that no calendar has is no wish.
+    with suppress(ValueError, OverflowError):
+        return max(0.0, email.utils.mktime_tz(date) - time.time())
+    return None
 
 
 def explain(error: Exception) -> str:

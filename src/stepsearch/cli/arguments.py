@@ -27,6 +27,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _quickstart(_command(commands, "quickstart", "Run the whole pipeline on the embedded default, on a laptop."))
     _prepare_data(_command(commands, "prepare-data", "Turn MuSiQue's files into training data and a knowledge base."))
+    _annotate(_command(commands, "annotate", "Have a language model write sub-questions and reference queries."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
@@ -102,6 +103,28 @@ def _prepare_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Where the prepared data goes.")
     parser.add_argument("--max-train-samples", type=_positive, metavar="N", help="Keep the first N training questions.")
     parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
+
+
+def _annotate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", type=Path, required=True, metavar="FILE", help="Questions, as prepare-data writes them.")
+    add("--output", type=Path, required=True, metavar="FILE", help="The same questions, annotated.")
+    add("--model", default="gpt-4o", metavar="NAME", help="As the endpoint calls it. Default: gpt-4o.")
+    add("--base-url", metavar="URL", help="The endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's own.")
+    add("--engines", nargs="+", default=["bm25"], metavar="NAME", help="Search engines that vote. Default: bm25.")
+    add(
+        "--knowledge-base", type=Path, metavar="DIR", help="What they search. Default: knowledge_base beside the input."
+    )
+    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question. Default: 5.")
+    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be. Default: 3.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions.")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once. Default: 8.")
+    add("--max-cost", type=float, metavar="USD", help="Stop before more than this is spent.")
+    add("--prompt-price", type=float, metavar="USD", help="Of a million prompt tokens. Known for gpt-4o: 2.50.")
+    add("--completion-price", type=float, metavar="USD", help="Of a million tokens of reply. Known for gpt-4o: 10.")
+    add("--cache", type=Path, metavar="FILE", help="Replies that are paid for. Default: beside the output.")
+    add("--dry-run", action="store_true", help="Estimate requests, tokens and cost; send nothing.")
+    _config(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:

@@ -202,40 +202,54 @@ def test_a_parameter_that_the_model_does_not_know(server, open_endpoint, make_re
     assert f"does not support {parameter}" in caplog.text
 
 
+def test_tokens_are_estimated_where_the_endpoint_counts_none(server, open_endpoint, make_request):
+    server.counts_tokens = False
+    # Four bytes to a token: "12345678" and "echo 12345678".
+    assert open_endpoint().complete(make_request("12345678")) == ChatReply("echo 12345678", 2, 4, "stop")
+
+
+def test_requests_that_are_under_way_together_all_learn_what_is_not_supported(server, open_endpoint, make_request):
+    error = {"message": "temperature is not supported", "param": "temperature", "code": "unsupported_parameter"}
+    server.faults.extend([Fault("status", 400, error=error, seconds=0.1)] * 2)
+    requests = [make_request("q1"), make_request("q2")]
+    assert texts(open_endpoint(concurrency=2), requests) == ["echo q1", "echo q2"]
+    assert ["temperature" in body for body in server.requests] == [True, True, False, False]
+
+
 class TestBudget:
-    # A reply costs 100 prompt and 20 completion tokens. The most that "q0", 2 bytes, can cost is 2 + 16 prompt tokens
-    # and max_tokens; 30 here.
+    # A reply costs 100 prompt and 20 completion tokens. The most that "q0", 2 bytes, can cost is 2 + 16 + 64 prompt
+    # tokens and max_tokens, 30 here: 112.
 
     def test_it_stops_before_the_limit_might_be_passed(self, server, open_endpoint, make_request):
         requests = [make_request(f"q{n}", max_tokens=30) for n in range(9)]
-        endpoint = open_endpoint(budget=Budget(max_tokens=300), concurrency=1)
+        endpoint = open_endpoint(budget=Budget(max_tokens=360), concurrency=1)
         found = outcomes(endpoint, requests)
-        # 0 + 48, 120 + 48 and 240 + 48 are within 300; 360 + 48 is not.
+        # 0 + 112, 120 + 112 and 240 + 112 are within 360; 360 + 112 is not.
         assert [isinstance(outcome, ChatReply) for outcome in found] == [True] * 3 + [False] * 6
         assert len(server.requests) == 3
-        assert found[-1] == ChatFailure("the budget of 300 tokens is spent", over_budget=True)
+        assert found[-1] == ChatFailure("the budget of 360 tokens is spent", over_budget=True)
         assert endpoint.usage.over_budget == 6
 
     def test_cost_counts_by_price(self, server, open_endpoint, make_request):
         prices = Prices(prompt=10.0, completion=100.0)
         assert prices.cost(100, 20) == pytest.approx(0.003)
         endpoint = open_endpoint(budget=Budget(max_cost=0.0075, prices=prices), concurrency=1)
-        # The most a request costs is 18 x 10 + 30 x 100 = 3,180 millionths; two replies cost 6,000.
+        # The most a request costs is 82 x 10 + 30 x 100 = 3,820 millionths; two replies cost 6,000.
         found = outcomes(endpoint, [make_request(f"q{n}", max_tokens=30) for n in range(5)])
         assert [isinstance(outcome, ChatReply) for outcome in found] == [True, True, False, False, False]
 
     def test_those_under_way_are_counted_in(self, server, open_endpoint, make_request):
         server.delay = 0.1
-        endpoint = open_endpoint(budget=Budget(max_tokens=100), concurrency=4)
+        endpoint = open_endpoint(budget=Budget(max_tokens=240), concurrency=4)
         found = outcomes(endpoint, [make_request(f"q{n}", max_tokens=30) for n in range(6)])
-        # Two can be under way at 48 each; what they did cost, 240, leaves nothing.
+        # Two can be under way at 112 each; what they did cost, 240, leaves nothing.
         assert len(server.requests) == server.most_at_once == 2
         assert sum(isinstance(outcome, ChatReply) for outcome in found) == 2
 
     def test_what_the_cache_has_is_free(self, server, open_endpoint, make_request, tmp_path):
         requests = [make_request(f"q{n}", max_tokens=30) for n in range(4)]
         open_endpoint(tmp_path / "c", concurrency=1, budget=Budget(max_tokens=200)).complete(requests[3])
-        endpoint = open_endpoint(tmp_path / "c", concurrency=1, budget=Budget(max_tokens=100))
+        endpoint = open_endpoint(tmp_path / "c", concurrency=1, budget=Budget(max_tokens=130))
         found = outcomes(endpoint, requests)
         assert [isinstance(outcome, ChatReply) for outcome in found] == [True, False, False, True]
 
@@ -245,6 +259,11 @@ class TestBudget:
     def test_impossible_limits(self, limits):
         with pytest.raises(ConfigError):
             Budget(**limits)
+
+    @pytest.mark.parametrize("price", [-1.0, float("nan")])
+    def test_impossible_prices(self, price):
+        with pytest.raises(ConfigError, match="0 or more"):
+            Prices(1.0, price)
 
 
 def test_leaving_early_keeps_what_is_paid(server, open_endpoint, make_request, tmp_path, caplog):
@@ -273,8 +292,7 @@ for index, reply in endpoint.complete_many(ChatRequest((ChatMessage("user", f"q{
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_pays_nothing_twice(server, open_endpoint, make_request, tmp_path: Path, how):
+def test_a_killed_run_pays_nothing_twice(server, open_endpoint, make_request, tmp_path: Path):
     server.delay = 0.15
     cache = tmp_path / "cache.jsonl"
     process = subprocess.Popen(
@@ -283,7 +301,7 @@ def test_a_killed_run_pays_nothing_twice(server, open_endpoint, make_request, tm
     assert process.stdout is not None
     for _ in range(3):
         process.stdout.readline()
-    process.send_signal(how)
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = cache.read_bytes().count(b"\n")
     assert 3 <= kept < 8
