@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from chat_server import ChatServer
 
 from stepsearch.cli.main import main
 from stepsearch.evaluation.baselines import BASELINES
@@ -139,6 +140,22 @@ def test_what_cannot_be_evaluated(
     assert evaluate("scripted:no-search", *flags) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_judge_is_asked_about_every_answer_once(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ChatServer(lambda body: '{"correct": true}')
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    try:
+        assert evaluate("scripted:no-search") == 0
+        assert summary_of(tmp_path / "out")["datasets"]["musique"]["figures"]["judged"]["count"] == 0
+        for _ in range(2):
+            assert evaluate("scripted:no-search", "--judge", "test", "--resume") == 0
+            judged = summary_of(tmp_path / "out")["datasets"]["musique"]["figures"]["judged"]
+            assert (judged["value"], judged["count"], len(server.requests)) == (1.0, 12, 12)
+    finally:
+        server.stop()
 
 
 def test_comparing_two_results(evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--output-dir", type=Path, required=True, metavar="DIR", help="Summary, tables, pictures and predictions.")
     add("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
+    add("--judge", metavar="MODEL", help="Also ask a model behind OPENAI_BASE_URL whether each answer is right.")
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
     add("--samples", "--seeds", type=_positive, default=1, metavar="K", help="Episodes, or seeds, of every question.")

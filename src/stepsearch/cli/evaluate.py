@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from stepsearch.cli.answer_judge import open_judge
 from stepsearch.cli.assembly import BM25, find_corpus, guard, settings_of_model
 from stepsearch.cli.digests import file_digest, model_digest
 from stepsearch.cli.evaluated_methods import (
@@ -30,6 +31,7 @@ from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.baselines_table import baselines_table
 from stepsearch.evaluation.curves import write_tensorboard
 from stepsearch.evaluation.figures import MethodFigures, measure_methods
+from stepsearch.evaluation.judging import Judge, judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
@@ -60,6 +62,7 @@ class Evaluation:
         samples: episodes of every question.
         config: of the model under evaluation.
         resume: whether to go on with what is there.
+        judge: says whether answers are right; None where nobody is asked.
         console: shows the progress.
     """
 
@@ -70,6 +73,7 @@ class Evaluation:
     samples: int
     config: Config
     resume: bool
+    judge: Judge | None
     console: Console
 
     def predictions(self, dataset: str, method: str) -> Path:
@@ -98,7 +102,8 @@ def run(args: argparse.Namespace) -> None:
     player = open_player(config, search, folder / REPLIES)
     say(console, corpus)
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
-    evaluation = Evaluation(folder, files, questions, corpus, args.samples, config, args.resume, console)
+    judge = open_judge(args.judge, folder / REPLIES) if args.judge else None
+    evaluation = Evaluation(folder, files, questions, corpus, args.samples, config, args.resume, judge, console)
     ledger = StageLedger(folder / LEDGER, settings_of(evaluation, args.max_questions), args.resume)
     names = method_names(args.compare_baselines, others)
     scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
@@ -211,8 +216,13 @@ def play_one(
     log = PredictionLog(evaluation.predictions(dataset, method), evaluation.resume)
     if log.scores:
         say(evaluation.console, f"{_stage(dataset, method)}: going on after {len(log.scores):,} of {len(tasks):,}")
-    with progress.stage(_stage(dataset, method), max(len(tasks) - len(log.scores), 1)) as advance:
-        return play(runner, tasks, log, evaluation.config.evaluation.batch_size, _shown(advance))
+    batch_size, path = evaluation.config.evaluation.batch_size, evaluation.predictions(dataset, method)
+    to_judge = len(tasks) if evaluation.judge else 0
+    with progress.stage(_stage(dataset, method), max(len(tasks) - len(log.scores) + to_judge, 1)) as advance:
+        scores = play(runner, tasks, log, batch_size, _shown(advance))
+        if evaluation.judge is None:
+            return scores
+        return judge_predictions(path, evaluation.judge, batch_size, lambda count: advance(count, "judging"))
 
 
 def _stage(dataset: str, method: str) -> str:

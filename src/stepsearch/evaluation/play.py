@@ -14,8 +14,6 @@ from stepsearch.types import FormatError, Question, StopReason, Trajectory
 FAILURES_IN_A_ROW = 10
 """After so many it is not the questions that are at fault, but the model, the server or the machine."""
 
-Judge = Callable[[Sequence[Trajectory]], Sequence[float | None]]
-"""Says of each episode's answer how right it is, 0 to 1; None where it cannot say."""
 Watch = Callable[[int, Sequence[EpisodeScore]], None]
 """Told how many episodes a finished batch had, and the scores of all so far."""
 
@@ -44,7 +42,6 @@ def play(
     log: PredictionLog,
     batch_size: int,
     watch: Watch,
-    judge: Judge | None = None,
 ) -> list[EpisodeScore]:
     """Play what the log does not have, append it batch by batch, and return the scores of all.
 
@@ -56,7 +53,6 @@ def play(
         log: has what is finished, and gets the rest.
         batch_size: episodes handed to the runner at once.
         watch: told of every batch.
-        judge: asked about the answers.
 
     Raises:
         Exception: what the runner raised, when it did so `FAILURES_IN_A_ROW` times, or for everything there was.
@@ -68,11 +64,10 @@ def play(
         started = time.perf_counter()
         played = player.play(batch)
         seconds = (time.perf_counter() - started) / len(batch)
-        verdicts = judge([trajectory for trajectory, _ in played]) if judge else [None] * len(batch)
         log.append(
             [
-                Prediction(trajectory, task.sample, None if error else seconds, verdict, error)
-                for task, (trajectory, error), verdict in zip(batch, played, verdicts, strict=True)
+                Prediction(trajectory, task.sample, None if error else seconds, error=error)
+                for task, (trajectory, error) in zip(batch, played, strict=True)
             ]
         )
         watch(len(batch), log.scores)

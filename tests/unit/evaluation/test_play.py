@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from stepsearch.errors import DataError, ModelError
+from stepsearch.evaluation.judging import judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Task, play, tasks_of
-from stepsearch.evaluation.prediction_log import PredictionLog, iterate_predictions
+from stepsearch.evaluation.prediction_log import Prediction, PredictionLog, iterate_predictions
 from stepsearch.rollout.seeding import episode_seed
 from stepsearch.types import Question, StopReason, Trajectory
 
@@ -166,9 +167,22 @@ def test_samples_have_the_seeds_of_evaluations_of_their_own(tmp_path: Path) -> N
     assert len(PredictionLog(path, resume=True).finished) == 4
 
 
-def test_a_judge_is_asked_batch_by_batch(tmp_path: Path) -> None:
+def test_a_judge_is_asked_for_what_has_no_verdict(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    log = PredictionLog(path, resume=False)
-    scores = play(Runner(), tasks(3), log, 2, unwatched, judge=lambda played: [0.5] * len(played))
-    assert [score.judged for score in scores] == [0.5, 0.5, 0.5]
-    assert [prediction.judged for prediction in iterate_predictions(path)] == [0.5, 0.5, 0.5]
+    play(Runner(["q1"]), tasks(4), PredictionLog(path, resume=False), 1, unwatched)
+    asked: list[list[str]] = []
+
+    def judge(predictions: Sequence[Prediction]) -> list[float | None]:
+        asked.append([prediction.trajectory.question.id for prediction in predictions])
+        return [None if name == "q3" and len(asked) == 2 else 1.0 for name in asked[-1]]
+
+    watched: list[int] = []
+    scores = judge_predictions(path, judge, 2, watched.append)
+    # q1 could not be played; of q3 the judge could not say, and is asked again.
+    assert asked == [["q0"], ["q2", "q3"]]
+    assert [score.judged for score in scores] == [1.0, None, 1.0, None]
+    assert watched == [2, 2]
+    scores = judge_predictions(path, judge, 2, watched.append)
+    assert asked[2:] == [["q3"]]
+    assert [prediction.judged for prediction in iterate_predictions(path)] == [1.0, None, 1.0, 1.0]
+    assert [score.judged for score in scores] == [1.0, None, 1.0, 1.0]
