@@ -111,6 +111,9 @@ def test_what_it_will_not_mix(
         assert message in capsys.readouterr().err
     assert evaluate("scripted:reference", "--resume") == 2
     assert "(model.name=scripted:no-search, not scripted:reference)" in capsys.readouterr().err
+    assert evaluate("scripted:no-search", "--resume", "--compare-model", "other=scripted:reference") == 0
+    assert evaluate("scripted:no-search", "--resume", "--compare-model", "other=scripted:no-search") == 2
+    assert "evaluation.other.json belongs to a run with other settings (model.name=" in capsys.readouterr().err
     (tmp_path / "changed").mkdir()
     dev = next((world / "raw").glob("*dev*"))
     text = dev.read_text(encoding="utf-8")

@@ -105,6 +105,10 @@ def run(args: argparse.Namespace) -> None:
     judge = open_judge(args.judge, folder / REPLIES) if args.judge else None
     evaluation = Evaluation(folder, files, questions, corpus, args.samples, config, args.resume, judge, console)
     ledger = StageLedger(folder / LEDGER, settings_of(evaluation, args.max_questions), args.resume)
+    for name, other in others.items():
+        # Another model of that name would be taken for this one.
+        record = folder / f"evaluation.{name}.json"
+        StageLedger(record, settings_of_model_alone(other), args.resume and record.is_file())
     names = method_names(args.compare_baselines, others)
     scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
     report(evaluation, scores, ledger, {name: other.model.name for name, other in others.items()})
@@ -142,18 +146,25 @@ def refuse_impossible(config: Config, args: argparse.Namespace) -> None:
 
 def settings_of(evaluation: Evaluation, max_questions: int | None) -> dict[str, Any]:
     """Return all that the figures depend on: an evaluation only goes on with the same."""
-    tree = as_mapping(evaluation.config)
     base = evaluation.config.search.knowledge_base
+    search = as_mapping(evaluation.config.search)
     return {
-        "model": {**tree["model"], "files": model_digest(Path(evaluation.config.model.name).expanduser())},
-        "rollout": tree["rollout"],
-        "search": {**tree["search"], "passages": KnowledgeBase.open(Path(base)).fingerprint if base else None},
-        "reward": {"max_search_steps": evaluation.config.reward.max_search_steps},
+        **settings_of_model_alone(evaluation.config),
+        "search": {**search, "passages": KnowledgeBase.open(Path(base)).fingerprint if base else None},
         "evaluation": {"temperature": evaluation.config.evaluation.temperature},
         "seed": evaluation.config.seed,
         "samples": evaluation.samples,
         "max_questions": max_questions,
         "questions": {name: file_digest(path) for name, path in evaluation.files.items()},
+    }
+
+
+def settings_of_model_alone(config: Config) -> dict[str, Any]:
+    """Return what a model's episodes depend on, besides what all models share."""
+    return {
+        "model": {**as_mapping(config.model), "files": model_digest(Path(config.model.name).expanduser())},
+        "rollout": as_mapping(config.rollout),
+        "reward": {"max_search_steps": config.reward.max_search_steps},
     }
 
 
@@ -232,9 +243,15 @@ def _stage(dataset: str, method: str) -> str:
 def _shown(advance: Advance) -> Watch:
     """Return what shows how far the episodes are, and how they do."""
 
+    seen = failed = 0
+    right = 0.0
+
     def watch(count: int, scores: Sequence[EpisodeScore]) -> None:
-        failed = sum(not score.played for score in scores)
-        note = f"{len(scores):,} played, EM {mean(score.em for score in scores):.3f}"
+        nonlocal seen, failed, right
+        right += sum(score.em for score in scores[seen:])
+        failed += sum(not score.played for score in scores[seen:])
+        seen = len(scores)
+        note = f"{seen:,} played, EM {right / seen:.3f}"
         advance(count, f"{note}, {failed:,} failed" if failed else note)
 
     return watch
