@@ -156,6 +156,16 @@ class TrainingSettings(Section):
         return "no" if value is False else value
 
 
+class LoraSettings(Section):
+    """Adapters in place of full fine-tuning: policy and critic as two of them over one frozen trunk."""
+
+    rank: int = Field(default=0, ge=0, description="Rank of the adapters; 0 trains all weights.")
+    alpha: int = Field(default=32, ge=1, description="An adapter's output counts alpha / rank times.")
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear", description="Layers that get one: names, or all-linear: all but the head."
+    )
+
+
 class WarmStartPhase(Section):
     """One stretch of supervised warm start."""
 
@@ -217,6 +227,7 @@ class Config(Section):
     rollout: RolloutSettings = RolloutSettings()
     reward: RewardSettings = RewardSettings()
     training: TrainingSettings = TrainingSettings()
+    lora: LoraSettings = LoraSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -345,7 +356,7 @@ def _explain(error: ValidationError, path: str | Path | None, overrides: Sequenc
     """Return the first problem as one line that names where it was written."""
     problem = error.errors()[0]
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join(str(part) for part in problem["loc"]))
-    culprit = next((override for override in overrides if _sets(override, problem["loc"])), None)
+    culprit = next((override for override in reversed(overrides) if _sets(override, problem["loc"])), None)
     source = f"override '{culprit}': " if culprit else f"config file {path}: " if path else "config: "
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)

@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_without_paying_twice(
     expected = (tmp_path / "annotated.json").read_bytes()
     (tmp_path / "annotated.json").unlink()
     model.requests.clear()
-    model.delay = 0.1
+    model.delay = 0.3
     command = [sys.executable, "-m", "stepsearch.cli.main", *arguments("--concurrency", "2")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     cache = tmp_path / "annotated.cache.jsonl"

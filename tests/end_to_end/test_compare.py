@@ -10,26 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_settings import SMALL
 
 from stepsearch.cli.main import main
 from stepsearch.training.steppo_trainer import StePPOTrainer
-
-SMALL = (
-    "world.train_questions=40",
-    "world.dev_questions=5",
-    "world.test_questions=6",
-    "world.scale=0.05",
-    "warm_start.phases=[{kind: reading, updates: 2, tokens: 512}]",
-    "training.max_steps=2",
-    "training.batch_size=4",
-    "training.minibatch_size=4",
-    "training.value_warmup_steps=1",
-    "training.value_warmup_epochs=1",
-    "rollout.max_turn_tokens=16",
-    "evaluation.dev_questions=4",
-    "evaluation.every_steps=1",
-    "logging.checkpoint_every=1",
-)
 
 
 def compare(folder: Path, *more: str, seeds: int = 2, methods: tuple[str, ...] = ("steppo,ppo",)) -> int:
@@ -247,3 +231,10 @@ def test_no_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         compare(Path("nowhere"), seeds=0)
     assert stop.value.code == 2
     assert "invalid positive number value: '0'" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_world_that_is_refused_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "refused"
+    assert compare(folder, "world.scale=1000") == 2
+    assert "world.scale 1000 needs" in capsys.readouterr().err
+    assert not folder.exists()

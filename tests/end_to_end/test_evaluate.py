@@ -71,6 +71,7 @@ def test_a_model_with_baselines_and_another_model(
     assert [(line["id"], line["sample"]) for line in predictions[:7:6]] == [(predictions[0]["id"], s) for s in (0, 1)]
     assert len(lines_of(results / ceiling["predictions"])) == 12
     assert len(list((results / "plots").glob("*.png"))) == 3
+    assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
     assert {folder.name for folder in (results / "tensorboard").iterdir()} == {"model", *musique["methods"]}
     page = (results / "evaluation.md").read_text(encoding="utf-8")
     assert "| EM |" in page

@@ -5,27 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from small_settings import SMALL
 
 from stepsearch.cli.main import main
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.training.steppo_trainer import StePPOTrainer
-
-SMALL = (
-    "world.train_questions=40",
-    "world.dev_questions=5",
-    "world.test_questions=6",
-    "world.scale=0.05",
-    "warm_start.phases=[{kind: reading, updates: 2, tokens: 512}]",
-    "training.max_steps=2",
-    "training.batch_size=4",
-    "training.minibatch_size=4",
-    "training.value_warmup_steps=1",
-    "training.value_warmup_epochs=1",
-    "rollout.max_turn_tokens=16",
-    "evaluation.dev_questions=4",
-    "evaluation.every_steps=2",
-    "logging.checkpoint_every=1",
-)
 
 
 def quickstart(folder: Path, *more: str) -> int:
@@ -53,6 +37,8 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert episode["question"]["question"] in context
             assert episode["question"]["id"] not in context
     assert len(summary["stages"]) == 6
+    metrics = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "eval/generated/em" in json.loads(metrics[-1])
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
     output = capsys.readouterr().out
     assert "[6/6] evaluate after" in output
@@ -87,11 +73,12 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_second_run_in_the_same_folder_starts_anew(tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quickstart(tmp_path) == 0
-    first = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
-    assert quickstart(tmp_path) == 0
-    again = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8")
-    entropies = [[json.loads(line).get("policy/entropy") for line in text.splitlines()] for text in (first, again)]
-    assert len(entropies[0]) == 3
-    assert entropies[0] == entropies[1]
+    table = capsys.readouterr().out.partition("Questions about entities")[2]
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert quickstart(tmp_path) == 2
+    assert "holds an earlier quickstart: go on with it, or see its results" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    assert quickstart(tmp_path, "--resume") == 0
+    assert capsys.readouterr().out.partition("Questions about entities")[2].splitlines()[:8] == table.splitlines()[:8]

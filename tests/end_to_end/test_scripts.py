@@ -95,7 +95,7 @@ def test_evaluating_on_all_four(trained: tuple[Path, str], benchmarks: Path, tmp
     out = tmp_path / "results"
     output = script(
         *("evaluate", *flags, "--musique-dir", benchmarks, "--output-dir", out, "--compare-baselines"),
-        *("--max-questions", 5),
+        *("--max-questions", 5, "rollout.max_turn_tokens=16", "reward.max_search_steps=1"),
     )
     assert "Qwen2.5-3B instruct, published" in output
     summary = json.loads((out / "evaluation_summary.json").read_text(encoding="utf-8"))

@@ -7,7 +7,8 @@ DIR/seed-0/steppo/           a method's run, as `train` leaves one, and the eval
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+import shutil
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from stepsearch.cli.experiment import (
     AFTER,
     BEFORE,
     DATA,
+    RUN_SHARES,
+    START_SHARES,
     TRAINING,
     WARM_START,
     WORLD,
@@ -32,10 +35,11 @@ from stepsearch.cli.experiment import (
     train_run,
 )
 from stepsearch.cli.methods import Method
-from stepsearch.cli.progress import Advance, Report
+from stepsearch.cli.progress import Advance, JobProgress, Report
 from stepsearch.cli.stage_ledger import StageLedger, is_finished
 from stepsearch.config import Config, as_mapping
 from stepsearch.data import read_questions
+from stepsearch.errors import ConfigError
 from stepsearch.evaluation.scores import QuestionScores, write_scores
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.training.run_folder import RunFolder
@@ -45,41 +49,6 @@ LEDGER, SCORES = "stages.json", "scores.json"
 START_SECTIONS = ("world", "model", "warm_start", "search", "rollout")
 # What a run may change when it goes on: what is written, and how it is spread over the machine.
 _FREE = {"logging": None, "training": ("threads", "workers")}
-# Rough shares of the time, for the bar.
-START_SHARES = {WORLD: 1.0, DATA: 1.0, WARM_START: 35.0, BEFORE: 8.0}
-RUN_SHARES = {TRAINING: 46.0, AFTER: 8.0}
-
-
-class JobProgress:
-    """Passes the stages of a job on as shares of the whole job.
-
-    Args:
-        shares: every stage's rough share of the time, in order.
-        report: is told.
-    """
-
-    def __init__(self, shares: Mapping[str, float], report: Report) -> None:
-        self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
-        self._report = report
-        self._done = 0.0
-
-    @contextmanager
-    def stage(self, name: str) -> Generator[Advance]:
-        """Name the running stage, and hand over what its work calls with the share of it that is done."""
-        within = 0.0
-        self._report(self._done, name)
-
-        def advance(amount: float, note: str = "") -> None:
-            nonlocal within
-            within = min(within + amount, 1.0)
-            self._report(self._done + self._shares[name] * within, f"{name}, {note}" if note else name)
-
-        yield advance
-        self.skip(name)
-
-    def skip(self, name: str) -> None:
-        """Count a stage that is over."""
-        self._done += self._shares[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +148,8 @@ class Start:
         )
         raw, config = self.folder / "raw", self.config
         if self.own is None:
-            stages.run(WORLD, lambda advance, begun: make_world(raw, config))
+            with self._none_if_refused():
+                stages.run(WORLD, lambda advance, begun: make_world(raw, config))
             stages.run(DATA, lambda advance, begun: prepare_data(raw, self.folder / "data"))
         if config.model.name == TINY:
             stages.run(WARM_START, lambda advance, begun: self._start_warm(advance))
@@ -203,6 +173,15 @@ class Start:
         if self.config.model.name == TINY:
             return StepSearchModel.load(self.folder / "warm_start")
         return StepSearchModel.load(self.config.model)
+
+    @contextmanager
+    def _none_if_refused(self) -> Generator[None]:
+        """Leave no folder behind where the settings are refused."""
+        try:
+            yield
+        except ConfigError:
+            shutil.rmtree(self.folder)
+            raise
 
     def _start_warm(self, advance: Advance) -> None:
         config = self.searching(self.config, self.engine_asked)

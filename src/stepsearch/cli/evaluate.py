@@ -39,9 +39,12 @@ from stepsearch.evaluation.published import published_json
 from stepsearch.evaluation.report import SUMMARY, write_json, write_text
 from stepsearch.evaluation.result_plots import plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
+from stepsearch.evaluation.viewer import write_report
+from stepsearch.evaluation.viewer.report_page import FILE_NAME
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.training.metric_log import METRICS
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question
 
@@ -279,6 +282,8 @@ def report(evaluation: Evaluation, scores: Scores, ledger: StageLedger, other_mo
     plot_results(folder / PLOTS, results)
     if evaluation.config.logging.tensorboard:
         write_tensorboard(folder / CURVES, results)
+    logs = folder.parent / "logs"
+    write_report(folder / FILE_NAME, folder, training_logs=logs if (logs / METRICS).is_file() else None)
     console.print(model_sheet(results).to_table())
     # Beside published numbers there is one table of all methods, else one a dataset with more figures.
     tables = [published_table(evaluation, results)] if compared else [of.to_table() for of in method_sheets(results)]

@@ -121,3 +121,35 @@ class StageProgress:
     def _print(self, line: str) -> None:
         if not self._console.is_terminal:
             say(self._console, line)
+
+
+class JobProgress:
+    """Passes the stages of a job on as shares of the whole job.
+
+    Args:
+        shares: every stage's rough share of the time, in order.
+        report: is told.
+    """
+
+    def __init__(self, shares: Mapping[str, float], report: Report) -> None:
+        self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
+        self._report = report
+        self._done = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[Advance]:
+        """Name the running stage, and hand over what its work calls with the share of it that is done."""
+        within = 0.0
+        self._report(self._done, name)
+
+        def advance(amount: float, note: str = "") -> None:
+            nonlocal within
+            within = min(within + amount, 1.0)
+            self._report(self._done + self._shares[name] * within, f"{name}, {note}" if note else name)
+
+        yield advance
+        self.skip(name)
+
+    def skip(self, name: str) -> None:
+        """Count a stage that is over."""
+        self._done += self._shares[name]

@@ -1,7 +1,6 @@
 """`stepsearch quickstart`: the whole pipeline on the embedded default, from a generated world to an answer."""
 
 import argparse
-import resource
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from stepsearch.cli.experiment import (
     AFTER,
     BEFORE,
     DATA,
+    RUN_SHARES,
+    START_SHARES,
     TRAINING,
     WARM_START,
     WORLD,
@@ -37,7 +38,7 @@ from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
-from stepsearch.errors import DataError
+from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.metrics import score_episode
 from stepsearch.evaluation.report import figures_table, write_json
 from stepsearch.models.model_folder import load_hf_tokenizer
@@ -47,8 +48,6 @@ from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
 
-# Rough shares of the time, for the bar.
-SHARES = {WORLD: 1, DATA: 1, WARM_START: 35, BEFORE: 8, TRAINING: 46, AFTER: 8}
 COLUMNS = {"before": "warm start", "after": "StePPO"}
 
 
@@ -65,14 +64,16 @@ def run(args: argparse.Namespace) -> None:
     console = open_console()
     folder = RunFolder.at(args.output_dir)
     ledger_file = folder.root / "quickstart.json"
+    if not args.resume and ledger_file.is_file():
+        raise ConfigError(
+            f"{folder.root} holds an earlier quickstart: go on with it, or see its results again, by --resume; or name "
+            "another --output-dir"
+        )
     if not ledger_file.is_file():
         check_unused(folder.checkpoints)
-    elif not args.resume:
-        say(console, f"replacing the earlier quickstart in {folder.root}; --resume would have gone on with it")
-        forget_run(folder)
     ledger = StageLedger(ledger_file, as_mapping(config), args.resume)
     engine_asked = "search.engine_type" in asked_keys(config_file, args.overrides)
-    progress = StageProgress(console, SHARES)
+    progress = StageProgress(console, {**START_SHARES, **RUN_SHARES})
     with progress.running():
         before, after = Quickstart(config, folder, engine_asked).run(Stages(ledger, progress))
     figures = {"before": before.measure(), "after": after.measure()}
@@ -90,14 +91,6 @@ def default_config_file() -> Path:
         if candidate.is_file():
             return candidate
     raise DataError("config/tiny.yaml is not where it should be: name it with --config FILE")
-
-
-def forget_run(folder: RunFolder) -> None:
-    """Delete what an earlier quickstart left in its folder and a new one would otherwise mix with its own."""
-    for part in (folder.checkpoints, folder.logs):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-    (folder.root / "summary.json").unlink(missing_ok=True)
 
 
 class Quickstart:
@@ -152,7 +145,7 @@ def summarise(config: Config, ledger: StageLedger, figures: Mapping[str, Episode
         "seed": config.seed,
         "seconds": sum(ledger.seconds.values()),
         "cpu_seconds": sum(ledger.cpu_seconds.values()),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": ledger.peak_memory_mb,
         **{when: measured.greedy.to_json() for when, measured in figures.items()},
         **{f"{when}_sampled": measured.sampled.to_json() for when, measured in figures.items()},
         "stages": ledger.seconds,
@@ -169,13 +162,6 @@ def results_table(seed: int, ledger: StageLedger, figures: Mapping[str, EpisodeF
     for label, taken in (("seconds of training", ledger.seconds), ("CPU-seconds of training", ledger.cpu_seconds)):
         table.add_row(label, f"{taken[WARM_START]:.0f}", f"{taken[TRAINING]:.0f}")
     return table
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # In bytes on macOS, in KiB elsewhere.
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def show_one_answer(trajectories: list[Trajectory], tokenizer: ModelTokenizer, console: Console) -> None:

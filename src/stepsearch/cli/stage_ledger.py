@@ -1,6 +1,8 @@
 """Which stages of a run are finished, on disk, so that an interrupted run goes on where it was."""
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,7 +17,8 @@ class StageLedger:
     """The finished stages of a run and what each took, in one small file.
 
     `seconds` is wall time, `cpu_seconds` this process's processor time, both by stage; a stage that was interrupted
-    keeps what it had taken until then, unless it was killed outright.
+    keeps what it had taken until then, unless it was killed outright. `peak_memory_mb` is the most that a process held
+    at the end of a stage.
 
     Args:
         path: the file.
@@ -32,6 +35,7 @@ class StageLedger:
         self._config = dict(config)
         self.seconds: dict[str, float] = {}
         self.cpu_seconds: dict[str, float] = {}
+        self.peak_memory_mb = 0.0
         self._started: set[str] = set()
         self._finished: set[str] = set()
         if not resume:
@@ -56,6 +60,7 @@ class StageLedger:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - wall
             self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
+            self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb())
             self._write()
 
     def _read(self) -> None:
@@ -64,6 +69,7 @@ class StageLedger:
             config = dict(record["config"])
             seconds, cpu_seconds = dict(record["seconds"]), dict(record["cpu_seconds"])
             started, finished = set(record["started"]), set(record["finished"])
+            self.peak_memory_mb = float(record.get("peak_memory_mb", 0.0))
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{self._path} cannot be read: start anew without --resume, or delete it") from None
         difference = first_difference(config, self._config)
@@ -79,10 +85,18 @@ class StageLedger:
             "config": self._config,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
             "started": sorted(self._started),
             "finished": sorted(self._finished),
         }
         write_json(self._path, record)
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on macOS, in KiB elsewhere.
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def is_finished(path: Path, stage: str) -> bool:

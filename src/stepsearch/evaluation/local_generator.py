@@ -131,10 +131,12 @@ class _Draft:
 
     def take(self, segment: Segment) -> None:
         """Append a part, and end the text where its request ends it."""
-        self.token_ids += segment.token_ids
-        self._logprobs += segment.logprobs
         ended = segment.end is SegmentEnd.END_OF_SEQUENCE
-        self._text = self._tokenizer.decode(self.token_ids[:-1] if ended else self.token_ids)
+        # The end-of-sequence token is left out: a method may go on behind the text.
+        own = len(segment.token_ids) - ended
+        self.token_ids += segment.token_ids[:own]
+        self._logprobs += segment.logprobs[:own]
+        self._text = self._tokenizer.decode(self.token_ids)
         end = end_of(self._text, self.request)
         if end is not None:
             self._cut(end)

@@ -31,9 +31,12 @@ def plot_curves(path: Path, comparison: Comparison) -> None:
     for panel, name in zip(panels, shown, strict=False):
         for index, method in enumerate(comparison.methods):
             if name in comparison.curves[method]:
-                _draw(panel, comparison.curves[method][name], method, index)
+                # The first lines are the widest, so that one that the others hide still shows.
+                width = 1.6 + 0.8 * (len(comparison.methods) - 1 - index)
+                _draw(panel, comparison.curves[method][name], method, index, width)
         panel.set_title(TITLES[name], fontsize=11)
         panel.set_xlabel("step")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
     figure.legend(
         *_legend(panels[: len(shown)]), loc="outside lower center", ncols=min(len(comparison.methods), 6), frameon=False
@@ -66,12 +69,12 @@ def save_png(figure: Any, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _draw(panel: Any, curve: tuple[list[int], Numbers], method: str, index: int) -> None:
+def _draw(panel: Any, curve: tuple[list[int], Numbers], method: str, index: int, width: float) -> None:
     steps, values = curve
     style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
     marker = "o" if len(steps) <= 20 else None
     # Every step has a value of some seed, so that no slice is all nan.
-    panel.plot(steps, np.nanmean(values, axis=0), label=method, marker=marker, markersize=3, linewidth=1.6, **style)
+    panel.plot(steps, np.nanmean(values, axis=0), label=method, marker=marker, markersize=3, linewidth=width, **style)
     if len(values) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         panel.fill_between(steps, low, high, color=style["color"], alpha=0.12, linewidth=0)

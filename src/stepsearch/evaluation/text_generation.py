@@ -34,12 +34,12 @@ class TextEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One sampled text, the stop string that ended it included, an end-of-sequence token not.
+    """One sampled text: the stop string that ended it is part of it, an end-of-sequence token is not.
 
     Attributes:
         text: what was said; empty where the context left no room to say anything, or the model did not reply.
         end: why it ended there.
-        token_ids: [n] as sampled, an end-of-sequence token included; empty where they are not known.
+        token_ids: [n] as sampled; empty where they are not known.
         logprobs: [n] of those tokens when sampled.
     """
 

@@ -84,7 +84,7 @@ def test_another_model_is_another_reply(server, open_endpoint, make_request, tmp
 
 
 def test_no_more_requests_than_allowed_are_under_way(server, open_endpoint, make_request):
-    server.delay = 0.05
+    server.delay = 0.1
     outcomes(open_endpoint(concurrency=3), [make_request(f"q{n}") for n in range(9)])
     assert server.most_at_once == 3
 
@@ -95,7 +95,7 @@ def test_no_more_requests_than_allowed_are_under_way(server, open_endpoint, make
         Fault("status", 500),
         Fault("status", 503),
         Fault("status", 429),
-        Fault("silence", seconds=0.6),
+        Fault("silence", seconds=3),
         Fault("drop"),
         Fault("cut"),
         Fault("half_json"),
@@ -104,7 +104,7 @@ def test_no_more_requests_than_allowed_are_under_way(server, open_endpoint, make
 )
 def test_what_passes_is_tried_again(server, open_endpoint, make_request, fault):
     server.faults.append(fault)
-    endpoint = open_endpoint(timeout_seconds=0.2)
+    endpoint = open_endpoint(timeout_seconds=1.0)
     reply = endpoint.complete(make_request("q"))
     assert isinstance(reply, ChatReply)
     assert reply.text == "echo q"
@@ -112,15 +112,18 @@ def test_what_passes_is_tried_again(server, open_endpoint, make_request, fault):
     assert endpoint.usage.retries == 1
 
 
-@pytest.mark.parametrize("as_date", [False, True])
-def test_retry_after_is_honoured_by_all(server, open_endpoint, make_request, as_date):
-    wait = email.utils.formatdate(time.time() + 2, usegmt=True) if as_date else "0.5"
-    server.faults.append(Fault("status", 429, {"Retry-After": wait}))
-    endpoint = open_endpoint(concurrency=1)
-    assert texts(endpoint, [make_request("q1"), make_request("q2")]) == ["echo q1", "echo q2"]
-    # A date has whole seconds: two of them may be hardly more than one when the request arrives.
+def test_retry_after_is_honoured(server, open_endpoint, make_request):
+    server.faults.append(Fault("status", 429, {"Retry-After": "0.5"}))
+    assert open_endpoint().complete(make_request("q")).text == "echo q"
     assert server.arrivals[1] - server.arrivals[0] >= 0.5
-    assert len(server.requests) == 3
+
+
+def test_retry_after_may_be_a_date(server, open_endpoint, make_request):
+    endpoint, until = open_endpoint(), int(time.time()) + 2
+    server.faults.append(Fault("status", 429, {"Retry-After": email.utils.formatdate(until, usegmt=True)}))
+    assert endpoint.complete(make_request("q")).text == "echo q"
+    since_arrival = time.monotonic() - server.arrivals[1]
+    assert time.time() - since_arrival >= until
 
 
 def test_others_wait_while_the_rate_limit_holds(server, open_endpoint, make_request):
@@ -239,7 +242,7 @@ class TestBudget:
         assert [isinstance(outcome, ChatReply) for outcome in found] == [True, True, False, False, False]
 
     def test_those_under_way_are_counted_in(self, server, open_endpoint, make_request):
-        server.delay = 0.1
+        server.delay = 0.3
         endpoint = open_endpoint(budget=Budget(max_tokens=240), concurrency=4)
         found = outcomes(endpoint, [make_request(f"q{n}", max_tokens=30) for n in range(6)])
         # Two can be under way at 112 each; what they did cost, 240, leaves nothing.
@@ -267,7 +270,13 @@ class TestBudget:
 
 
 def test_leaving_early_keeps_what_is_paid(server, open_endpoint, make_request, tmp_path, caplog):
-    server.delay = 0.1
+    echo = server.answer
+
+    def slow_at_first(body):
+        time.sleep(0.5 if "q1" in echo(body) else 0)
+        return echo(body)
+
+    server.answer = slow_at_first
     endpoint = open_endpoint(tmp_path / "c", concurrency=2)
     replies = endpoint.complete_many([make_request(f"q{n}") for n in range(9)])
     next(replies)
@@ -275,7 +284,7 @@ def test_leaving_early_keeps_what_is_paid(server, open_endpoint, make_request, t
         replies.close()
     assert "replies under way" in caplog.text
     asked = len(server.requests)
-    assert asked < 9
+    assert asked == 2
     again = open_endpoint(tmp_path / "c")
     outcomes(again, [make_request(f"q{n}") for n in range(9)])
     assert len(server.requests) == 9
@@ -287,7 +296,7 @@ import sys
 from pathlib import Path
 from stepsearch.chat_endpoint import *
 endpoint = ChatEndpoint(EndpointSettings("test", sys.argv[1], concurrency=1), ReplyCache(Path(sys.argv[2])))
-for index, reply in endpoint.complete_many(ChatRequest((ChatMessage("user", f"q{n}"),)) for n in range(8)):
+for index, reply in endpoint.complete_many(ChatRequest((ChatMessage("user", f"q{n}"),)) for n in range(30)):
     print(index, reply.text, flush=True)
 """
 
@@ -304,12 +313,12 @@ def test_a_killed_run_pays_nothing_twice(server, open_endpoint, make_request, tm
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = cache.read_bytes().count(b"\n")
-    assert 3 <= kept < 8
+    assert 3 <= kept < 30
     server.delay = 0.0
     endpoint = open_endpoint(cache)
-    assert texts(endpoint, [make_request(f"q{n}") for n in range(8)]) == [f"echo q{n}" for n in range(8)]
+    assert texts(endpoint, [make_request(f"q{n}") for n in range(30)]) == [f"echo q{n}" for n in range(30)]
     assert endpoint.usage.cached == kept
-    assert endpoint.usage.replies == 8 - kept
+    assert endpoint.usage.replies == 30 - kept
 
 
 def test_openai_itself_needs_a_key(monkeypatch):

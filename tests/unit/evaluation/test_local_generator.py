@@ -2,13 +2,16 @@
 
 import pytest
 
+from stepsearch.cli.assembly import Player
+from stepsearch.config import load_config
 from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.local_generator import PART_TOKENS, LocalGenerator
 from stepsearch.evaluation.text_episode import TextBudget
 from stepsearch.evaluation.text_generation import SEARCH_STOP, Piece, Sampled, SampleRequest, Stop, TextEnd, fill
 from stepsearch.evaluation.text_runner import TextRunner
 from stepsearch.models.in_process_engine import InProcessEngine
-from stepsearch.rollout.generation import Sampling
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.rollout.generation import Sampling, SegmentEnd
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.types import Passage, Question, StopReason
@@ -47,9 +50,10 @@ def test_a_text_sampled_in_parts_is_the_text_sampled_in_one_go(generator, engine
     (said,) = generator.generate([request(stops=[Stop("never said")])])
 
     assert len(whole.token_ids) > 2 * PART_TOKENS
-    assert said.token_ids == tuple(whole.token_ids)
-    assert said.logprobs == pytest.approx(whole.logprobs, abs=1e-5)
-    assert said.end in (TextEnd.LENGTH, TextEnd.END_OF_SEQUENCE)
+    own = len(whole.token_ids) - (whole.end is SegmentEnd.END_OF_SEQUENCE)
+    assert said.token_ids == tuple(whole.token_ids[:own])
+    assert said.logprobs == pytest.approx(whole.logprobs[:own], abs=1e-5)
+    assert said.end == {"end_of_sequence": TextEnd.END_OF_SEQUENCE, "length": TextEnd.LENGTH}[whole.end]
 
 
 def test_a_stop_string_cuts_the_tokens_behind_it(generator, spelled_tokenizer) -> None:
@@ -80,6 +84,15 @@ def test_what_the_engine_stops_at_and_nobody_asked_for_goes_on(scripted_engine, 
     generator = LocalGenerator(engine, spelled_tokenizer, max_length=500, temperature=0.0)
     (said,) = generator.generate([request(max_tokens=90, stops=[SEARCH_STOP])])
     assert (said.text, said.end) == ("a</answer>b</search>", TextEnd.STOP)
+
+
+def test_the_end_of_a_sequence_is_no_part_of_a_text(scripted_engine, spelled_tokenizer) -> None:
+    engine = scripted_engine(spelled_tokenizer, {0: ["a book<|endoftext|>"]})
+    generator = LocalGenerator(engine, spelled_tokenizer, max_length=500, temperature=0.0)
+    (said,) = generator.generate([request(max_tokens=90, stops=[SEARCH_STOP])])
+    assert (said.text, said.end) == ("a book", TextEnd.END_OF_SEQUENCE)
+    assert spelled_tokenizer.decode(said.token_ids) == "a book"
+    assert len(said.logprobs) == len(said.token_ids)
 
 
 def test_the_context_is_prompt_turns_and_observations_in_their_own_tokens(generator, spelled_tokenizer) -> None:
@@ -136,3 +149,24 @@ def test_every_baseline_plays_with_a_real_model(name, engine, tokenizer_builder)
             assert trajectory.steps[0].query == trajectory.question.question
     again = runner.run(questions[1:2], [8])
     assert again[0].response_ids == trajectories[1].response_ids  # Its neighbours change nothing.
+
+
+def test_a_player_plays_baselines_with_all_its_workers(random_policy, tokenizer_builder) -> None:
+    tokenizer = tokenizer_builder(style="instructions")
+    model = StepSearchModel(random_policy(len(tokenizer)), tokenizer)
+    sizes = [
+        "model.max_length=400",
+        "rollout.max_turn_tokens=16",
+        "rollout.max_observation_tokens=40",
+        "rollout.max_passage_tokens=30",
+    ]
+    search = GuardedSearch(BM25SearchEngine.from_passages([Passage("b", "The book.", "Book")]))
+    questions = [Question(str(index), f"Who wrote the book {index}?", ("author",)) for index in range(3)]
+
+    answers = []
+    for workers in (1, 2):
+        player = Player(model, search, load_config(None, [*sizes, f"training.workers={workers}", "rollout.slots=2"]))
+        trajectories = player.baseline_runner("single_shot_rag", 1.0).run(questions, [1, 2, 3])
+        answers.append([trajectory.response_ids for trajectory in trajectories])
+    assert len(player.engines) == 2
+    assert answers[0] == answers[1]

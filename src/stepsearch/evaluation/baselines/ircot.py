@@ -40,7 +40,7 @@ def ircot(episode: TextEpisode) -> Play:
     paragraphs.add((yield from episode.search(episode.question)))
     sentences: list[str] = []
     while len(sentences) < MAX_SENTENCES:
-        prompt = (*paragraphs.prompt(), Piece("".join(f" {sentence}" for sentence in sentences)))
+        prompt = (*paragraphs.prompt(), Piece("".join(f" {sentence}" for sentence in sentences), outside=True))
         said = yield from episode.sample(prompt, until=sentence_end)
         sentences.append(said.text.strip())
         if said.end is TextEnd.NO_REPLY:

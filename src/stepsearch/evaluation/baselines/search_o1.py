@@ -118,7 +118,7 @@ def _reason_in_documents(
     if outcome.failed:
         return SEARCH_FAILED
     documents = episode.documents(outcome, search_o1_document)
-    prompt = fill(READ_PROMPT, reasoning=Piece(shortened(reasoning)), query=query, documents=documents)
+    prompt = fill(READ_PROMPT, reasoning=Piece(shortened(reasoning), outside=True), query=query, documents=documents)
     said = yield from episode.sample(prompt, recorded=False)
     if said.end is TextEnd.NO_REPLY:
         return None
