@@ -64,7 +64,8 @@ class Question:
 class StopReason(StrEnum):
     """Why an episode ended. Every reason is terminal for learning.
 
-    `no_reply` is for a model behind an endpoint that, retries included, did not answer.
+    `NO_REPLY` is for a model behind an endpoint that, retries included, did not answer; `ERROR` stands for an episode
+    that an evaluation could not play to its end. Training meets neither.
     """
 
     ANSWERED = "answered"
@@ -73,6 +74,7 @@ class StopReason(StrEnum):
     SEARCHES_SPENT = "searches_spent"
     CONTEXT_FULL = "context_full"
     NO_REPLY = "no_reply"
+    ERROR = "error"
 
 
 class FormatError(StrEnum):

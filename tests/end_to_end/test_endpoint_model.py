@@ -29,6 +29,8 @@ def test_evaluating_a_model_behind_an_endpoint(world: Path, tmp_path: Path, monk
     try:
         assert main(["evaluate", *flags, *asked]) == 0
         paid = len(server.requests)
+        for name in ("evaluation.json", "evaluation_summary.json"):
+            (tmp_path / "results" / name).unlink()
         assert main(["evaluate", *flags, *asked]) == 0
         assert len(server.requests) == paid  # The second time, the replies are there.
     finally:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch.matching.answers import exact_match, hotpot_f1, normalize, squad_f1, token_f1
+from stepsearch.matching.answers import dataset_f1, exact_match, hotpot_f1, normalize, squad_f1, token_f1
 
 TRICKY = [
     "The Beatles",
@@ -91,3 +91,62 @@ def test_scores_of_tricky_pairs(prediction: str) -> None:
             assert exact_match(prediction, [truth]) == published_exact_match(prediction, truth)
             assert token_f1(prediction, [truth]) == published_f1(prediction, truth)
             assert hotpot_f1(prediction, [truth]) == published_hotpot_f1(prediction, truth)
+
+
+# Prediction, gold answer, EM, F1 by SQuAD's and MuSiQue's rule, F1 by HotpotQA's and 2WikiMultiHopQA's.
+EDGE_CASES = [
+    # Articles, capitals, white space.
+    ("The Eiffel Tower", "eiffel  tower", 1, 1, 1),
+    ("a tower", "the tower", 1, 1, 1),
+    ("Theatre", "The atre", 0, 0, 0),
+    # Punctuation goes without leaving a space.
+    ("U.S.A.", "USA", 1, 1, 1),
+    ("twenty-one", "twenty one", 0, 0, 0),
+    ("rock 'n' roll", "rock n roll", 1, 1, 1),
+    ("Washington, D.C.", "Washington", 0, 2 / 3, 2 / 3),
+    # Only ASCII punctuation does, and accents stay.
+    ("“Heroes”", "Heroes", 0, 0, 0),
+    ("Dvořák", "Dvorak", 0, 0, 0),
+    ("São Paulo", "são paulo", 1, 1, 1),
+    ("東京", "東京", 1, 1, 1),
+    ("Straße", "STRASSE", 0, 0, 0),
+    # Closed answers: one word more makes nothing of them in HotpotQA and 2WikiMultiHopQA.
+    ("Yes.", "yes", 1, 1, 1),
+    ("yes, both are", "yes", 0, 1 / 2, 0),
+    ("no", "yes", 0, 0, 0),
+    ("no", "no doubt", 0, 2 / 3, 0),
+    ("noanswer", "noanswer", 1, 1, 1),
+    ("noanswer found", "noanswer", 0, 2 / 3, 0),
+    # Dates and numbers are words like others.
+    ("12 May 1990", "May 12, 1990", 0, 1, 1),
+    ("1990", "12 May 1990", 0, 1 / 2, 1 / 2),
+    ("1,000", "1000", 1, 1, 1),
+    ("3.5", "35", 1, 1, 1),
+    ("10%", "10 %", 1, 1, 1),
+    # Words count as often as they stand.
+    ("New York New York", "New York", 0, 2 / 3, 2 / 3),
+    # Nothing against something.
+    ("", "Paris", 0, 0, 0),
+    ("the", "Paris", 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("prediction", "truth", "em", "squad", "hotpot"), EDGE_CASES)
+def test_edge_cases_of_the_published_scripts(
+    prediction: str, truth: str, em: float, squad: float, hotpot: float
+) -> None:
+    assert published_exact_match(prediction, truth) == exact_match(prediction, [truth]) == em
+    assert published_f1(prediction, truth) == pytest.approx(squad)
+    assert published_hotpot_f1(prediction, truth) == pytest.approx(hotpot)
+    for dataset in ("musique", "bamboogle", ""):
+        assert dataset_f1(prediction, [truth], dataset) == pytest.approx(squad)
+    for dataset in ("hotpotqa", "2wiki"):
+        assert dataset_f1(prediction, [truth], dataset) == pytest.approx(hotpot)
+
+
+@pytest.mark.parametrize(("prediction", "truth"), [("", ""), ("the", "a"), ("?", "!")])
+def test_where_nothing_is_left_we_deviate(prediction: str, truth: str) -> None:
+    """The published scripts call any two texts equal of which nothing is left; we compare them as they were written."""
+    assert published_exact_match(prediction, truth) == 1
+    assert exact_match(prediction, [truth]) == float(prediction == truth)
+    assert published_f1(prediction, truth) == 0

@@ -10,7 +10,7 @@ from rich_argparse import ArgumentDefaultsRichHelpFormatter
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report")
+_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report", "compare-results")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -43,6 +43,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
@@ -60,6 +61,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
+    if getattr(args, "temperature", None) is not None:
+        overrides.append(f"evaluation.temperature={args.temperature}")
     if overrides and not hasattr(args, "config"):
         parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
     args.overrides = overrides
@@ -196,21 +199,33 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--model-path",
         required=True,
         metavar="DIR",
-        help="A trained model, any causal LM by folder or hub name, or openai:MODEL behind OPENAI_BASE_URL.",
+        help="A trained model, any causal LM by folder or hub name, openai:MODEL behind OPENAI_BASE_URL, or "
+        "scripted:reference.",
     )
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
-    parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
-    parser.add_argument("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
-    parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
-    parser.add_argument(
-        "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
-    )
+    add("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
+    add("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
+    add("--output-dir", type=Path, required=True, metavar="DIR", help="Summary, tables, pictures and predictions.")
+    add("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
+    add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
+    add("--judge", metavar="MODEL", help="Also ask a model behind OPENAI_BASE_URL whether each answer is right.")
+    add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
+    add("--samples", "--seeds", type=_positive, default=1, metavar="K", help="Episodes, or seeds, of every question.")
+    add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
+    add("--resume", action="store_true", help="Go on with an interrupted evaluation.")
     _settings(parser)
+
+
+def _compare_results(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("first", type=Path, metavar="A", help="Output folder of an evaluation, or one of its predictions files.")
+    add("second", type=Path, metavar="B", help="The same; the differences are B minus A.")
+    add("--output", type=Path, metavar="FILE", help="Write the figures as JSON.")
 
 
 def _report(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.assembly import TINY, find_corpus, use_threads
+from stepsearch.cli.digests import file_digest
 from stepsearch.cli.experiment import (
     AFTER,
     BEFORE,
@@ -38,7 +39,6 @@ from stepsearch.cli.progress import Advance, JobProgress, Report
 from stepsearch.cli.stage_ledger import StageLedger, is_finished
 from stepsearch.config import Config, as_mapping
 from stepsearch.data import read_questions
-from stepsearch.data.records import open_binary
 from stepsearch.errors import ConfigError
 from stepsearch.evaluation.scores import QuestionScores, write_scores
 from stepsearch.models.step_search_model import StepSearchModel
@@ -65,7 +65,7 @@ class OwnQuestions:
         Raises:
             DataError: one cannot.
         """
-        return cls(files, tuple(path and _digest(path) for path in (files.train, files.dev, files.test)))
+        return cls(files, tuple(path and file_digest(path) for path in (files.train, files.dev, files.test)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +277,3 @@ class Run:
 def _write_scores(episodes: PredictionFiles, path: Path) -> None:
     played = episodes.read()
     write_scores(path, {"greedy": QuestionScores.of(played.greedy), "sampled": QuestionScores.of(played.sampled)})
-
-
-def _digest(path: Path) -> str:
-    """Return a hash of a file's content: moved files are the same questions."""
-    with open_binary(path) as file:
-        return hashlib.blake2b(file.read()).hexdigest()[:16]

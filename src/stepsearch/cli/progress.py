@@ -51,6 +51,11 @@ def say(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def _left(share: float, seconds: float) -> str:
+    """Return how long the rest will take if it goes on as it did; nothing while that cannot be told."""
+    return f", {seconds * (1 - share) / share:.0f} s left" if 0 < share < 1 else ""
+
+
 class StageProgress:
     """One bar over several stages of unequal length.
 
@@ -98,7 +103,8 @@ class StageProgress:
             self._show(f"{label}, {note}" if note else label, self._shares[name] * min(done / total, 1.0))
             if time.perf_counter() - last_line >= _PLAIN_LINE_SECONDS:
                 last_line = time.perf_counter()
-                line = f"{label}: {min(done / total, 1.0):.0%} after {last_line - started:.0f} s"
+                share, seconds = min(done / total, 1.0), last_line - started
+                line = f"{label}: {share:.0%} after {seconds:.0f} s{_left(share, seconds)}"
                 self._print(f"{line}, {note}" if note else line)
 
         yield advance

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 RESAMPLES = 10_000
-# Rows of weights in memory at once: 2,000 rows of 900 questions are 14 MB.
-_ROWS = 2_000
+# Weights in memory at once, 16 MB: 2,000 rows of 1,000 questions, or 160 of 12,500.
+_WEIGHTS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,18 @@ class Resampled:
         """Return a column's figure, the mean over seeds that have it."""
         return _interval(self.per_seed[:, column], self.draws[..., column])
 
-    def difference(self, column: int, reference: int) -> Interval:
-        """Return the paired difference of two columns, column minus reference, over seeds that have both."""
+    def difference(self, column: int, reference: int, of: "Resampled | None" = None) -> Interval:
+        """Return the paired difference of two columns, column minus reference, over seeds that have both.
+
+        Args:
+            column: of this data.
+            reference: of the same, or of `of`.
+            of: what was resampled with as many seeds and questions and the same `seed`: its draws are the same ones.
+        """
+        other = of or self
         return _interval(
-            self.per_seed[:, column] - self.per_seed[:, reference],
-            self.draws[..., column] - self.draws[..., reference],
+            self.per_seed[:, column] - other.per_seed[:, reference],
+            self.draws[..., column] - other.draws[..., reference],
         )
 
 
@@ -113,11 +120,14 @@ def _resampled_ratios(above: Numbers, below: Numbers, rows: int, rng: np.random.
     """Return [rows, columns]: each row's ratios over as many questions as there are, drawn with replacement."""
     questions = len(above)
     ratios = np.empty((rows, above.shape[1]))
-    for start in range(0, rows, _ROWS):
-        count = min(_ROWS, rows - start)
+    at_once = max(_WEIGHTS // questions, 1)
+    # Most figures count all questions, or all of a group: what many columns share is summed once.
+    distinct, place = np.unique(below, axis=1, return_inverse=True)
+    for start in range(0, rows, at_once):
+        count = min(at_once, rows - start)
         drawn = rng.integers(questions, size=(count, questions)) + np.arange(count)[:, None] * questions
         times_drawn = np.bincount(drawn.ravel(), minlength=count * questions).reshape(count, questions).astype(float)
-        ratios[start : start + count] = _ratio(times_drawn @ above, times_drawn @ below)
+        ratios[start : start + count] = _ratio(times_drawn @ above, (times_drawn @ distinct)[:, place.ravel()])
     return ratios
 
 

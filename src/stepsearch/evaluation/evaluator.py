@@ -42,11 +42,11 @@ def run_questions(
 
 
 def write_predictions(path: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Write one JSON line per episode: id, question, answers, prediction, em, f1 and the whole trajectory."""
+    """Write one JSON line per episode, as `prediction_record` has it."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as lines:
         for trajectory in trajectories:
-            lines.write(json.dumps(_prediction(trajectory), ensure_ascii=False) + "\n")
+            lines.write(json.dumps(prediction_record(trajectory), ensure_ascii=False) + "\n")
     os.replace(temporary, path)
 
 
@@ -56,7 +56,8 @@ def read_predictions(path: Path) -> list[Trajectory]:
         return [Trajectory.from_json(json.loads(line)["trajectory"]) for line in lines]
 
 
-def _prediction(trajectory: Trajectory) -> dict[str, object]:
+def prediction_record(trajectory: Trajectory) -> dict[str, object]:
+    """Return what a line of a predictions file says of any episode; evaluations add keys of their own."""
     question = trajectory.question
     em, f1 = score_answer(question, trajectory.answer)
     return {

@@ -4,28 +4,73 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
-from stepsearch.matching.answers import exact_match, token_f1
-from stepsearch.rewards.golden_recall import found_golden, golden_recall
-from stepsearch.types import Question, Trajectory
+from stepsearch.matching.answers import cover_exact_match, dataset_f1, exact_match
+from stepsearch.rewards.golden_recall import found_golden
+from stepsearch.types import Passage, Question, SearchStep, StopReason, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeScore:
-    """One episode against its gold data; None where the question has no golden documents or nothing was retrieved.
+    """One episode against its gold data, without its texts and tokens; None where there is no such figure.
 
-    `repeated` counts retrieved documents that an earlier search had brought, `redundant` the searches that brought
-    nothing else.
+    Attributes:
+        id, hops, kind: of the question.
+        em, f1, cover_em: of the answer; F1 by the rule of the question's dataset.
+        judged: what a judge said of the answer, 0 to 1.
+        searches: issued, failed ones included.
+        failed, empty, redundant: searches without a result in time, with an empty one, with nothing but documents that
+            an earlier one had brought.
+        new_golden: searches that brought a golden document which no earlier one had brought.
+        retrieved, repeated: documents, and those of them that an earlier search had brought.
+        recall_by_step: [searches] share of the golden documents retrieved after each search; None without any.
+        golden_recall: the same at the end.
+        superfluous: searches issued when all golden documents were in hand.
+        answered: whether there is an answer.
+        well_formed: whether there is no format error.
+        stop_reason: why it ended.
+        sampled_tokens, observed_tokens: after the prompt; None where the token ids are not known.
+        latency_seconds: as `play` measures it.
+        sample: which of the question's episodes, from 0.
     """
 
+    id: str
+    hops: int | None
+    kind: str
     em: float
     f1: float
+    cover_em: float
+    judged: float | None
     searches: int
-    golden_recall: float | None
+    failed: int
+    empty: int
+    redundant: int
+    new_golden: int
     retrieved: int
     repeated: int
-    redundant: int
+    recall_by_step: tuple[float, ...] | None
+    superfluous: int | None
+    answered: bool
+    well_formed: bool
+    stop_reason: StopReason
+    sampled_tokens: int | None
+    observed_tokens: int | None
+    latency_seconds: float | None
+    sample: int = 0
+
+    @property
+    def golden_recall(self) -> float | None:
+        """Share of the golden documents retrieved; None without any."""
+        if self.recall_by_step is None:
+            return None
+        return self.recall_by_step[-1] if self.recall_by_step else 0.0
+
+    @property
+    def played(self) -> bool:
+        """Whether the episode came to an end of its own; what could not be played counts as wrong, and no further."""
+        return self.stop_reason not in (StopReason.ERROR, StopReason.NO_REPLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,68 +138,110 @@ class EvaluationMetrics:
 
 
 def score_answer(question: Question, answer: str | None) -> tuple[float, float]:
-    """Return EM and F1 of an answer against the best of the gold answers."""
-    return exact_match(answer, question.answers), token_f1(answer, question.answers)
+    """Return EM and F1 of an answer against the best of the gold answers; F1 by the rule of the question's dataset."""
+    return exact_match(answer, question.answers), dataset_f1(answer, question.answers, question.dataset)
 
 
-def score_episode(trajectory: Trajectory) -> EpisodeScore:
+def score_episode(
+    trajectory: Trajectory, latency_seconds: float | None = None, judged: float | None = None, sample: int = 0
+) -> EpisodeScore:
     """Return how one episode did."""
-    em, f1 = score_answer(trajectory.question, trajectory.answer)
-    seen: set[str] = set()
-    retrieved = repeated = redundant = 0
-    for step in trajectory.steps:
-        ids = [passage.id for passage in step.passages]
-        retrieved += len(ids)
-        repeated += sum(passage_id in seen for passage_id in ids)
-        redundant += bool(ids) and seen.issuperset(ids)
-        seen.update(ids)
-    recall = golden_recall(trajectory.question.golden_passages, trajectory.steps)
-    return EpisodeScore(em, f1, len(trajectory.steps), recall, retrieved, repeated, redundant)
+    question, steps = trajectory.question, trajectory.steps
+    em, f1 = score_answer(question, trajectory.answer)
+    found = [{passage.id for passage in step.passages} for step in steps]
+    earlier = list(accumulate(found, set[str].union, initial=set[str]()))[:-1]
+    recalls = _recall_by_step(question.golden_passages, steps) if question.golden_passages else None
+    tokens = len(trajectory.response_mask) if trajectory.prompt_ids else None
+    sampled = sum(trajectory.response_mask)
+    return EpisodeScore(
+        id=question.id,
+        hops=question.hops,
+        kind=question.kind,
+        em=em,
+        f1=f1,
+        cover_em=cover_exact_match(trajectory.answer, question.answers),
+        judged=judged,
+        searches=len(steps),
+        failed=sum(step.failed for step in steps),
+        empty=sum(not step.failed and not step.passages for step in steps),
+        redundant=sum(bool(ids) and ids <= met for ids, met in zip(found, earlier, strict=True)),
+        new_golden=sum(now > before for before, now in pairwise((0.0, *(recalls or ())))),
+        retrieved=sum(len(step.passages) for step in steps),
+        repeated=sum(p.id in met for step, met in zip(steps, earlier, strict=True) for p in step.passages),
+        recall_by_step=recalls,
+        superfluous=None if recalls is None else sum(recall == 1 for recall in recalls[:-1]),
+        answered=trajectory.answer is not None,
+        well_formed=trajectory.format_error is None,
+        stop_reason=trajectory.stop_reason,
+        sampled_tokens=None if tokens is None else sampled,
+        observed_tokens=None if tokens is None else tokens - sampled,
+        latency_seconds=latency_seconds,
+        sample=sample,
+    )
+
+
+def _recall_by_step(golden: Sequence[Passage], steps: Sequence[SearchStep]) -> tuple[float, ...]:
+    missing = list(golden)
+    recalls: list[float] = []
+    for step in steps:
+        found = found_golden(missing, step.passages)
+        missing = [passage for passage in missing if passage not in found]
+        recalls.append((len(golden) - len(missing)) / len(golden))
+    return tuple(recalls)
 
 
 def measure(trajectories: Sequence[Trajectory]) -> EvaluationMetrics:
     """Return the metrics of at least one finished episode."""
-    scores = [score_episode(trajectory) for trajectory in trajectories]
+    return measure_scores([score_episode(trajectory) for trajectory in trajectories])
+
+
+def measure_scores(scores: Sequence[EpisodeScore], samples: int = 1) -> EvaluationMetrics:
+    """Return the metrics of at least one scored episode.
+
+    What could not be played counts as wrong; the figures of searches and format are of what was played.
+
+    Args:
+        scores: of the episodes.
+        samples: episodes of every question; counts are of questions.
+    """
     by_hops: dict[int, list[float]] = {}
-    for trajectory, score in zip(trajectories, scores, strict=True):
-        if trajectory.question.hops is not None:
-            by_hops.setdefault(trajectory.question.hops, []).append(score.em)
-    recalls = [score.golden_recall for score in scores if score.golden_recall is not None]
-    retrieved = sum(score.retrieved for score in scores)
-    em = mean(score.em for score in scores)
+    for score in scores:
+        if score.hops is not None:
+            by_hops.setdefault(score.hops, []).append(score.em)
+    played = [score for score in scores if score.played]
+    recalls = [score.golden_recall for score in played if score.golden_recall is not None]
+    retrieved = sum(score.retrieved for score in played)
+    em, count = mean(score.em for score in scores), len(scores) // samples
     return EvaluationMetrics(
-        count=len(scores),
+        count=count,
         em=em,
         f1=mean(score.f1 for score in scores),
-        em_interval=wilson_interval(em, len(scores)),
+        em_interval=wilson_interval(em, count),
         em_by_hops={hops: mean(values) for hops, values in sorted(by_hops.items())},
-        count_by_hops={hops: len(values) for hops, values in sorted(by_hops.items())},
-        searches_per_question=mean(score.searches for score in scores),
+        count_by_hops={hops: len(values) // samples for hops, values in sorted(by_hops.items())},
+        searches_per_question=mean(score.searches for score in played or scores),
         golden_recall=mean(recalls) if recalls else None,
         golden_recall_count=len(recalls),
-        redundancy=sum(score.repeated for score in scores) / retrieved if retrieved else None,
+        redundancy=sum(score.repeated for score in played) / retrieved if retrieved else None,
         redundancy_count=retrieved,
-        format_rate=mean(trajectory.format_error is None for trajectory in trajectories),
-        stop_reasons=dict(sorted(Counter(str(trajectory.stop_reason) for trajectory in trajectories).items())),
-        search=analyse_searches(trajectories, sum(score.redundant for score in scores)),
+        format_rate=mean(score.well_formed for score in played or scores),
+        stop_reasons=dict(sorted(Counter(str(score.stop_reason) for score in scores).items())),
+        search=_analyse_searches(played),
     )
 
 
-def analyse_searches(trajectories: Iterable[Trajectory], redundant: int) -> SearchAnalytics:
-    """Return what became of every search of the episodes, `redundant` of which brought nothing new."""
-    queries = failed = empty = golden_hits = judged = 0
-    for trajectory in trajectories:
-        missing = list(trajectory.question.golden_passages)
-        judged += len(trajectory.steps) if missing else 0
-        for step in trajectory.steps:
-            queries += 1
-            failed += step.failed
-            empty += not step.failed and not step.passages
-            found = found_golden(missing, step.passages)
-            golden_hits += bool(found)
-            missing = [passage for passage in missing if passage not in found]
+def _analyse_searches(scores: Sequence[EpisodeScore]) -> SearchAnalytics:
+    """Return what became of every search of the episodes."""
+    judged = sum(score.searches for score in scores if score.recall_by_step is not None)
+    golden = sum(score.new_golden for score in scores)
     return SearchAnalytics(
-        queries, failed, empty, redundant, golden_hits, golden_hits / judged if judged else None, judged
+        queries=sum(score.searches for score in scores),
+        failed=sum(score.failed for score in scores),
+        empty=sum(score.empty for score in scores),
+        redundant=sum(score.redundant for score in scores),
+        golden=golden,
+        success_rate=golden / judged if judged else None,
+        judged=judged,
     )
 
 

@@ -26,16 +26,8 @@ DASHES = ("-", "--", ":")
 
 def plot_curves(path: Path, comparison: Comparison) -> None:
     """Write a PNG with a panel per curve and a line per method: the mean over seeds, in a band from least to most."""
-    # Imported here: slow to import, and of no use to other commands.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = [name for name in TITLES if any(name in curves for curves in comparison.curves.values())]
-    columns = min(len(shown), 3)
-    rows = math.ceil(len(shown) / columns)
-    figure: Any = Figure(figsize=(4.6 * columns, 3.3 * rows + 0.9), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels: list[Any] = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    figure, panels = open_panels(len(shown))
     for panel, name in zip(panels, shown, strict=False):
         for index, method in enumerate(comparison.methods):
             if name in comparison.curves[method]:
@@ -46,12 +38,31 @@ def plot_curves(path: Path, comparison: Comparison) -> None:
         panel.set_xlabel("step")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
-    for empty in panels[len(shown) :]:
-        empty.set_axis_off()
     figure.legend(
         *_legend(panels[: len(shown)]), loc="outside lower center", ncols=min(len(comparison.methods), 6), frameon=False
     )
     figure.suptitle(_caption(comparison), fontsize=11)
+    save_png(figure, path)
+
+
+def open_panels(count: int) -> tuple[Any, list[Any]]:
+    """Return a figure and at least `count` panels of it, three in a row; those that are too many are blank."""
+    # Imported here: slow to import, and of no use to other commands.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(count, 3)
+    rows = math.ceil(count / columns)
+    figure: Any = Figure(figsize=(4.6 * columns, 3.3 * rows + 0.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels: list[Any] = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for empty in panels[count:]:
+        empty.set_axis_off()
+    return figure, panels
+
+
+def save_png(figure: Any, path: Path) -> None:
+    """Write a figure so that it is there as a whole or not at all."""
     # The ending of the final name tells the format, the temporary one has another.
     temporary = path.with_name(path.name + ".tmp")
     figure.savefig(temporary, format="png")

@@ -9,6 +9,8 @@ from functools import lru_cache
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _HOTPOT_CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
+# Whose published evaluation scripts have the rule of `hotpot_f1`.
+_HOTPOT_SCORED = frozenset({"hotpotqa", "2wiki"})
 
 
 @lru_cache(maxsize=1 << 14)
@@ -44,6 +46,19 @@ def hotpot_f1(prediction: str | None, answers: Sequence[str]) -> float:
     return _best(prediction, answers, _hotpot_f1)
 
 
+def dataset_f1(prediction: str | None, answers: Sequence[str], dataset: str) -> float:
+    """Return F1 by the rule of the dataset's published script: `hotpot_f1` for hotpotqa and 2wiki, else `token_f1`."""
+    return (hotpot_f1 if dataset in _HOTPOT_SCORED else token_f1)(prediction, answers)
+
+
+def cover_exact_match(prediction: str | None, answers: Sequence[str]) -> float:
+    """Return 1.0 when the words of one of the answers stand in the prediction, in a row, after normalisation.
+
+    Words, not characters: "no" does not stand in "Norway".
+    """
+    return _best(prediction, answers, _covers)
+
+
 def _best(prediction: str | None, answers: Sequence[str], score: Callable[[str, str], float]) -> float:
     if prediction is None:
         return 0.0
@@ -56,6 +71,10 @@ def _comparable(text: str) -> str:
 
 def _exact_match(prediction: str, answer: str) -> float:
     return float(_comparable(prediction) == _comparable(answer))
+
+
+def _covers(prediction: str, answer: str) -> float:
+    return float(f" {_comparable(answer)} " in f" {_comparable(prediction)} ")
 
 
 def _hotpot_f1(prediction: str, answer: str) -> float:

@@ -12,6 +12,8 @@ from stepsearch.training.batch import PPOBatch
 from stepsearch.training.kl import k1
 from stepsearch.types import StopReason, Trajectory, TrajectoryReward
 
+_OF_EVALUATIONS = (StopReason.NO_REPLY, StopReason.ERROR)
+
 RANDOM_GAIN_EPISODES = 16
 
 
@@ -30,7 +32,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory], seconds: float) -> dict[
         **{
             f"rollout/stop/{reason.value}": reasons[reason] / count
             for reason in StopReason
-            if reason is not StopReason.NO_REPLY
+            if reason not in _OF_EVALUATIONS
         },
     }
 

@@ -24,6 +24,23 @@ def test_a_log_gets_a_line_per_stage() -> None:
     assert stream.getvalue().splitlines() == ["[1/3] read [bold]", "[3/3] train"]
 
 
+def test_a_log_is_told_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("stepsearch.cli.progress.time.perf_counter", lambda: clock[0])
+    stream = io.StringIO()
+    progress = StageProgress(Console(file=stream, width=80), {"play": 1})
+    with progress.running(), progress.stage("play", total=400) as advance:
+        for seconds, note in ((20, "100 played"), (30, ""), (80, "")):
+            clock[0] = seconds
+            advance(100 if seconds < 80 else 200, note)
+    assert stream.getvalue().splitlines() == [
+        "play",
+        "play: 25% after 20 s, 60 s left, 100 played",
+        "play: 50% after 30 s, 30 s left",
+        "play: 100% after 80 s",
+    ]
+
+
 def test_a_terminal_gets_a_bar() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100, force_terminal=True)

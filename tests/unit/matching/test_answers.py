@@ -1,6 +1,6 @@
 import pytest
 
-from stepsearch.matching.answers import exact_match, hotpot_f1, normalize, squad_f1, token_f1
+from stepsearch.matching.answers import cover_exact_match, exact_match, hotpot_f1, normalize, squad_f1, token_f1
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,19 @@ def test_hotpot_gives_nothing_for_a_yes_with_words_around_it() -> None:
     assert hotpot_f1("no", ["no doubt"]) == 0.0
     assert hotpot_f1("Yes.", ["yes"]) == 1.0
     assert hotpot_f1("green door", ["red door"]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "covered"),
+    [
+        ("He was born in Oslo, Norway", ["Oslo"], 1.0),
+        ("Norway", ["no"], 0.0),
+        ("the United States of America", ["USA", "United States"], 1.0),
+        ("States United", ["United States"], 0.0),
+        ("Oslo", ["Oslo, Norway"], 0.0),
+        (None, ["Oslo"], 0.0),
+        ("the", ["A"], 0.0),
+    ],
+)
+def test_an_answer_that_stands_in_the_prediction(prediction: str | None, answers: list[str], covered: float) -> None:
+    assert cover_exact_match(prediction, answers) == covered
