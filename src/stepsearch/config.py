@@ -36,6 +36,69 @@ class ModelSettings(Section):
     attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
 
 
+class MockSearchSettings(Section):
+    """The engine `mock`: canned results."""
+
+    results: str | None = Field(
+        default=None, description="JSON file: query to list of texts or documents; default: made-up documents."
+    )
+
+
+class RemoteSearchSettings(Section):
+    """The engine `remote`: a server with Search-R1's /retrieve."""
+
+    url: str = Field(default="http://127.0.0.1:8000/retrieve", description="Full address of the server's /retrieve.")
+    token_variable: str = Field(
+        default="STEPSEARCH_SEARCH_TOKEN", description="Environment variable with a bearer token, where one is needed."
+    )
+    batch_size: int = Field(default=256, ge=1, description="Queries in one request; larger batches are split.")
+
+
+class WikiSearchSettings(Section):
+    """The engine `wiki`: live Wikipedia, or any other MediaWiki."""
+
+    language: str = Field(default="en", pattern="^[a-z][a-z-]*$", description="Wikipedia's language code.")
+    contact: str | None = Field(
+        default=None,
+        pattern="^[ -~]*$",
+        description="E-mail or URL for the user agent; Wikimedia's policy asks for it.",
+    )
+    requests_per_second: float = Field(default=3.0, gt=0, description="Tries made in a second at most.")
+    url: str | None = Field(default=None, description="Address of another MediaWiki's api.php.")
+
+
+class MCPSearchSettings(Section):
+    """The engine `mcp`: a search tool of an MCP server."""
+
+    command: tuple[str, ...] = Field(default=(), description="Command that starts the server; or set url.")
+    url: str | None = Field(default=None, description="Address of a running server (streamable HTTP).")
+    tool: str = Field(default="search", description="Name of the search tool.")
+    query_argument: str = Field(default="query", description="The tool's argument that takes the query.")
+    top_k_argument: str | None = Field(
+        default=None, description="The argument that takes the number of documents, where the tool has one."
+    )
+    environment: tuple[str, ...] = Field(
+        default=(), description="Environment variables handed on to the command, such as an API key's."
+    )
+    token_variable: str = Field(
+        default="STEPSEARCH_SEARCH_TOKEN", description="Environment variable with a bearer token for url."
+    )
+
+
+class HybridSearchSettings(Section):
+    """The engine `hybrid`: several engines' rankings fused."""
+
+    engines: tuple[str | dict[str, Any], ...] = Field(
+        default=(), description="Engine types, or mappings of search settings that differ from the section's."
+    )
+    rank_constant: float = Field(default=60.0, gt=0, description="Reciprocal-rank fusion's k: score 1 / (k + rank).")
+    candidates: int = Field(default=50, ge=1, description="Documents asked of each engine; at least top_k.")
+    reranker: str | None = Field(
+        default=None, description="Folder or hub name of a cross-encoder that orders the fused candidates."
+    )
+    rerank_candidates: int = Field(default=20, ge=1, description="Best fused candidates that it reads; at least top_k.")
+
+
 class SearchSettings(Section):
     """Which engine answers queries, and what happens when it does not."""
 
@@ -47,6 +110,21 @@ class SearchSettings(Section):
     timeout_seconds: float = Field(default=30.0, gt=0, description="A batch of queries that takes longer is retried.")
     retries: int = Field(default=2, ge=0, description="Further tries before a search is marked failed.")
     backoff_seconds: float = Field(default=0.5, ge=0, description="Pause before the first retry; doubles each time.")
+    circuit_failures: int = Field(
+        default=3, ge=1, description="remote, wiki: failed requests in a row before the server is left alone."
+    )
+    circuit_pause_seconds: float = Field(default=10.0, ge=0, description="remote, wiki: for how long it is left alone.")
+    cache_dir: str | None = Field(
+        default=None, description="Folder that keeps results between runs; default: wiki's own cache, none for others."
+    )
+    cache_entries: int = Field(
+        default=100_000, ge=0, description="Results kept there, the oldest go first; 0 is no cache."
+    )
+    mock: MockSearchSettings = MockSearchSettings()
+    remote: RemoteSearchSettings = RemoteSearchSettings()
+    wiki: WikiSearchSettings = WikiSearchSettings()
+    mcp: MCPSearchSettings = MCPSearchSettings()
+    hybrid: HybridSearchSettings = HybridSearchSettings()
 
 
 class RolloutSettings(Section):

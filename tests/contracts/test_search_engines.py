@@ -1,13 +1,15 @@
 """What every search engine must do."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
-from stepsearch.search import BM25SearchEngine, GuardedSearch, MockSearchEngine, SearchEngine
+from stepsearch.search import BM25SearchEngine, GuardedSearch, MockSearchEngine, RemoteSearchEngine, SearchEngine
 from stepsearch.types import Passage
 
 TEXTS = ["The red fox lives in the wood.", "The brown hen lives on the farm.", "A red hen.", "巴黎 est né à Paris."]
@@ -27,27 +29,43 @@ class CustomSearchEngine(SearchEngine):
         self.documents += documents
 
 
-def in_memory(folder: Path) -> SearchEngine:
+def in_memory(folder: Path, loopback: Any) -> SearchEngine:
     return BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
 
 
-def on_disk(folder: Path) -> SearchEngine:
+def on_disk(folder: Path, loopback: Any) -> SearchEngine:
     KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
     return BM25SearchEngine.build(folder / "kb")
 
 
-def mock(folder: Path) -> SearchEngine:
+def mock(folder: Path, loopback: Any) -> SearchEngine:
     return MockSearchEngine({"red": [TEXTS[2], TEXTS[0]], "hen": [TEXTS[2], TEXTS[1]], "né": [TEXTS[3]]})
 
 
-def custom(folder: Path) -> SearchEngine:
+def custom(folder: Path, loopback: Any) -> SearchEngine:
     return CustomSearchEngine()
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> SearchEngine:
-    build: Callable[[Path], SearchEngine] = request.param
-    return build(tmp_path)
+def remote(folder: Path, loopback: Any) -> SearchEngine:
+    corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
+
+    def retrieve(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = json.loads(request.body)
+        result = [
+            [{"document": {"id": passage.id, "contents": passage.text}, "score": passage.score} for passage in found]
+            for found in corpus.search_batch(asked["queries"], asked["topk"])
+        ]
+        return 200, {}, json.dumps({"result": result}).encode()
+
+    return RemoteSearchEngine(f"{loopback(retrieve).url}/retrieve")
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, loopback: Any) -> Iterator[SearchEngine]:
+    build: Callable[[Path, Any], SearchEngine] = request.param
+    engine = build(tmp_path, loopback)
+    yield engine
+    engine.close()
 
 
 def test_a_batch_gives_what_each_query_gives(engine: SearchEngine) -> None:

@@ -1,5 +1,6 @@
 """Every search engine that a config can name."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.mock_search import MockSearchEngine
+from stepsearch.search.patient_http import Patience
+from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
 
 EngineFactory = Callable[[SearchSettings, Path | None], SearchEngine]
@@ -22,10 +25,18 @@ def _bm25(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine
 
 
 def _mock(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
-    return MockSearchEngine()
+    results = settings.mock.results
+    return MockSearchEngine() if results is None else MockSearchEngine.from_file(Path(results).expanduser())
 
 
-ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "mock": _mock}
+def _remote(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    remote = settings.remote
+    token = os.environ.get(remote.token_variable)
+    engine = RemoteSearchEngine(remote.url, Patience.of(settings), token, remote.batch_size)
+    return _checked(engine, engine.check)
+
+
+ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "remote": _remote, "mock": _mock}
 
 
 def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = None) -> SearchEngine:
@@ -49,3 +60,13 @@ def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = 
     if knowledge_base is None and settings.knowledge_base is not None:
         knowledge_base = Path(settings.knowledge_base)
     return factory(settings, knowledge_base)
+
+
+def _checked(engine: SearchEngine, check: Callable[[], None]) -> SearchEngine:
+    """Return an engine that passes its check; one that does not is closed."""
+    try:
+        check()
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -14,7 +14,13 @@ class SearchEngine(ABC):
         class CustomSearchEngine(SearchEngine):
             def search(self, query: str, top_k: int = 3) -> list[str]:
                 return my_index.lookup(query)[:top_k]
+
+    Attributes:
+        guards_itself: whether the engine limits its own time and tries again by itself. A GuardedSearch then asks it
+            once and waits, so that nothing is tried again twice over.
     """
+
+    guards_itself: bool = False
 
     @abstractmethod
     def search(self, query: str, top_k: int = 3) -> Sequence[str | Passage]:
