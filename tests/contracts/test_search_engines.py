@@ -9,7 +9,14 @@ import pytest
 
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
-from stepsearch.search import BM25SearchEngine, GuardedSearch, MockSearchEngine, RemoteSearchEngine, SearchEngine
+from stepsearch.search import (
+    BM25SearchEngine,
+    CachedSearchEngine,
+    GuardedSearch,
+    MockSearchEngine,
+    RemoteSearchEngine,
+    SearchEngine,
+)
 from stepsearch.types import Passage
 
 TEXTS = ["The red fox lives in the wood.", "The brown hen lives on the farm.", "A red hen.", "巴黎 est né à Paris."]
@@ -60,7 +67,11 @@ def remote(folder: Path, loopback: Any) -> SearchEngine:
     return RemoteSearchEngine(f"{loopback(retrieve).url}/retrieve")
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote])
+def cached(folder: Path, loopback: Any) -> SearchEngine:
+    return CachedSearchEngine(in_memory(folder, loopback), folder / "cache", "these texts")
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, cached])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, loopback: Any) -> Iterator[SearchEngine]:
     build: Callable[[Path, Any], SearchEngine] = request.param
     engine = build(tmp_path, loopback)

@@ -1,6 +1,7 @@
 """Finding passages: the contract, the engines, and the guard that a rollout asks through."""
 
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.engines import ENGINES, EngineFactory, build_search_engine
 from stepsearch.search.guarded_search import GuardedSearch, SearchOutcome, SearchStatistics
 from stepsearch.search.mock_search import MockSearchEngine
@@ -10,6 +11,7 @@ from stepsearch.search.search_engine import SearchEngine
 __all__ = [
     "ENGINES",
     "BM25SearchEngine",
+    "CachedSearchEngine",
     "EngineFactory",
     "GuardedSearch",
     "MockSearchEngine",

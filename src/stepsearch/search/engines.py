@@ -7,10 +7,14 @@ from pathlib import Path
 from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.cached_search import CachedSearchEngine
+from stepsearch.search.engine_identity import engine_identity
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.patient_http import Patience
 from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
+
+WIKI = "wiki"
 
 EngineFactory = Callable[[SearchSettings, Path | None], SearchEngine]
 
@@ -42,13 +46,15 @@ ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "remote": _remote, "mock": _
 def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = None) -> SearchEngine:
     """Return the engine that `settings.engine_type` names.
 
+    Where the settings name a cache, results are kept in it.
+
     Args:
         settings: the search section of the config.
         knowledge_base: folder of the knowledge base; by default the one that the settings name.
 
     Raises:
         DataError: the knowledge base cannot be read.
-        SearchError: no engine has that name, or the engine lacks what it needs.
+        SearchError: no engine has that name, or the engine or its cache lacks what it needs.
     """
     factory = ENGINES.get(settings.engine_type)
     if factory is None:
@@ -59,7 +65,24 @@ def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = 
         )
     if knowledge_base is None and settings.knowledge_base is not None:
         knowledge_base = Path(settings.knowledge_base)
-    return factory(settings, knowledge_base)
+    engine = factory(settings, knowledge_base)
+    folder = _cache_folder(settings)
+    if folder is None:
+        return engine
+    return CachedSearchEngine(engine, folder, engine_identity(settings, knowledge_base), settings.cache_entries)
+
+
+def _cache_folder(settings: SearchSettings) -> Path | None:
+    """Return where results are kept, or None where they are not."""
+    if settings.cache_entries == 0:
+        return None
+    if settings.cache_dir is not None:
+        return Path(settings.cache_dir).expanduser()
+    if settings.engine_type != WIKI:
+        return None
+    # Whoever asks Wikipedia is expected to remember the answer.
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "stepsearch" / "search"
 
 
 def _checked(engine: SearchEngine, check: Callable[[], None]) -> SearchEngine:
