@@ -126,6 +126,28 @@ class SearchSettings(Section):
     mcp: MCPSearchSettings = MCPSearchSettings()
     hybrid: HybridSearchSettings = HybridSearchSettings()
 
+    def hybrid_parts(self) -> list["SearchSettings"]:
+        """Return the settings of each engine that `hybrid` fuses: this section's, but for what its entry says.
+
+        Raises:
+            ConfigError: an entry names no engine, or a setting that there is not.
+        """
+        # The fused results are what the section's cache keeps.
+        shared = self.model_dump(exclude={"hybrid", "engine_type", "cache_dir"})
+        parts: list[SearchSettings] = []
+        for number, entry in enumerate(self.hybrid.engines):
+            where = f"search.hybrid.engines[{number}]"
+            own = {"engine_type": entry} if isinstance(entry, str) else entry
+            if own.get("engine_type") in (None, "hybrid"):
+                raise ConfigError(f"{where}: name an engine other than hybrid with engine_type")
+            try:
+                parts.append(SearchSettings.model_validate(_merged(shared, own)))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(str(part) for part in problem["loc"])
+                raise ConfigError(f"{where}.{key}: {problem['msg']}") from None
+        return parts
+
 
 class RolloutSettings(Section):
     """How episodes are sampled."""
@@ -302,6 +324,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
+        if self.search.engine_type == "hybrid":
+            _check_hybrid(self.search)
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
             raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
         if self.training.critic == "group" and self.training.rollouts_per_question < 2:
@@ -313,6 +337,15 @@ class Config(Section):
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
             raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
         return self
+
+
+def _check_hybrid(search: SearchSettings) -> None:
+    if not search.hybrid.engines:
+        raise ValueError("search.engine_type=hybrid fuses engines: name them, as in search.hybrid.engines=[bm25,wiki]")
+    try:
+        search.hybrid_parts()
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def load_config(

@@ -13,6 +13,7 @@ from stepsearch.search import (
     BM25SearchEngine,
     CachedSearchEngine,
     GuardedSearch,
+    HybridSearchEngine,
     MockSearchEngine,
     RemoteSearchEngine,
     SearchEngine,
@@ -71,7 +72,11 @@ def cached(folder: Path, loopback: Any) -> SearchEngine:
     return CachedSearchEngine(in_memory(folder, loopback), folder / "cache", "these texts")
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, cached])
+def hybrid(folder: Path, loopback: Any) -> SearchEngine:
+    return HybridSearchEngine([in_memory(folder, loopback), custom(folder, loopback), remote(folder, loopback)])
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, cached, hybrid])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, loopback: Any) -> Iterator[SearchEngine]:
     build: Callable[[Path, Any], SearchEngine] = request.param
     engine = build(tmp_path, loopback)

@@ -29,7 +29,7 @@ from stepsearch.training.preflight import check_prompts
 from stepsearch.training.warm_start import warm_start
 from stepsearch.types import Question
 
-BM25, KNOWLEDGE_BASE = "bm25", "knowledge_base"
+BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
 TINY = "tiny"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
 
@@ -95,7 +95,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
     beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
-    if folder is None and beside is not None and beside.is_dir() and (is_open or settings.engine_type == BM25):
+    if folder is None and beside is not None and beside.is_dir() and (is_open or BM25 in _engine_types(settings)):
         folder = beside
     if folder is None:
         return settings, f"search: {settings.engine_type}"
@@ -106,6 +106,11 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         settled,
         f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
     )
+
+
+def _engine_types(settings: SearchSettings) -> set[str]:
+    parts = settings.hybrid_parts() if settings.engine_type == HYBRID else []
+    return {settings.engine_type, *(part.engine_type for part in parts)}
 
 
 def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:

@@ -4,6 +4,7 @@ from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.engines import ENGINES, EngineFactory, build_search_engine
 from stepsearch.search.guarded_search import GuardedSearch, SearchOutcome, SearchStatistics
+from stepsearch.search.hybrid_search import HybridSearchEngine
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
@@ -14,6 +15,7 @@ __all__ = [
     "CachedSearchEngine",
     "EngineFactory",
     "GuardedSearch",
+    "HybridSearchEngine",
     "MockSearchEngine",
     "RemoteSearchEngine",
     "SearchEngine",

@@ -30,7 +30,18 @@ def engine_identity(settings: SearchSettings, knowledge_base: Path | None) -> st
     }
     if settings.engine_type == "mock" and settings.mock.results is not None:
         identity["canned"] = _digest(Path(settings.mock.results).expanduser())
+    if settings.engine_type == "hybrid":
+        identity["parts"] = [
+            engine_identity(part, None if part.knowledge_base is None else Path(part.knowledge_base))
+            for part in hybrid_parts(settings, knowledge_base)
+        ]
     return json.dumps(identity, sort_keys=True)
+
+
+def hybrid_parts(settings: SearchSettings, knowledge_base: Path | None) -> list[SearchSettings]:
+    """Return the settings of each engine that `hybrid` fuses; one that names no knowledge base gets the given one."""
+    given = None if knowledge_base is None else str(knowledge_base)
+    return settings.model_copy(update={"knowledge_base": given}).hybrid_parts()
 
 
 def _digest(path: Path) -> str:

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.cached_search import CachedSearchEngine
-from stepsearch.search.engine_identity import engine_identity
+from stepsearch.search.cross_encoder import CrossEncoder
+from stepsearch.search.engine_identity import engine_identity, hybrid_parts
+from stepsearch.search.hybrid_search import HybridSearchEngine
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.patient_http import Patience
 from stepsearch.search.remote_search import RemoteSearchEngine
@@ -40,7 +43,21 @@ def _remote(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngi
     return _checked(engine, engine.check)
 
 
-ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "remote": _remote, "mock": _mock}
+def _hybrid(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    hybrid = settings.hybrid
+    reranker = None if hybrid.reranker is None else CrossEncoder.load(hybrid.reranker)
+    with ExitStack() as opened:
+        parts = hybrid_parts(settings, knowledge_base)
+        engines = [opened.enter_context(closing(build_search_engine(part))) for part in parts]
+        engine = HybridSearchEngine(
+            engines, hybrid.rank_constant, hybrid.candidates, reranker, hybrid.rerank_candidates
+        )
+        # All are there: from here on closing them is the hybrid's business.
+        opened.pop_all()
+    return engine
+
+
+ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "remote": _remote, "hybrid": _hybrid, "mock": _mock}
 
 
 def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = None) -> SearchEngine:
