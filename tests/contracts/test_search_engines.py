@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ from stepsearch.search import (
     MockSearchEngine,
     RemoteSearchEngine,
     SearchEngine,
+    WikiSearchEngine,
 )
 from stepsearch.types import Passage
 
@@ -68,6 +70,22 @@ def remote(folder: Path, loopback: Any) -> SearchEngine:
     return RemoteSearchEngine(f"{loopback(retrieve).url}/retrieve")
 
 
+def wiki(folder: Path, loopback: Any) -> SearchEngine:
+    corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
+
+    def api(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = dict(parse_qsl(urlsplit(request.path).query))
+        found = corpus.search(asked["gsrsearch"], int(asked["gsrlimit"]))
+        pages = [
+            {"pageid": rank, "ns": 0, "title": f"Page {rank}", "index": rank, "extract": passage.text}
+            for rank, passage in enumerate(found, start=1)
+        ]
+        answer = {"batchcomplete": True, "query": {"pages": pages[::-1]}} if pages else {"batchcomplete": True}
+        return 200, {}, json.dumps(answer).encode()
+
+    return WikiSearchEngine(url=f"{loopback(api).url}/w/api.php", requests_per_second=1000)
+
+
 def cached(folder: Path, loopback: Any) -> SearchEngine:
     return CachedSearchEngine(in_memory(folder, loopback), folder / "cache", "these texts")
 
@@ -76,7 +94,7 @@ def hybrid(folder: Path, loopback: Any) -> SearchEngine:
     return HybridSearchEngine([in_memory(folder, loopback), custom(folder, loopback), remote(folder, loopback)])
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, cached, hybrid])
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, wiki, cached, hybrid])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, loopback: Any) -> Iterator[SearchEngine]:
     build: Callable[[Path, Any], SearchEngine] = request.param
     engine = build(tmp_path, loopback)
@@ -96,7 +114,7 @@ def test_results_are_passages_with_content_and_identity(engine: SearchEngine) ->
     (passages,) = engine.search_batch(["red"], 3)
     assert {passage.text for passage in passages} == {TEXTS[0], TEXTS[2]}
     for passage in passages:
-        assert passage.id == Passage.from_text(passage.text).id
+        assert passage.id == Passage.from_text(passage.text, passage.title).id
 
 
 def test_at_most_top_k_come_back_and_fewer_when_there_are_no_more(engine: SearchEngine) -> None:

@@ -8,6 +8,7 @@ from stepsearch.search.hybrid_search import HybridSearchEngine
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
+from stepsearch.search.wiki_search import WikiSearchEngine
 
 __all__ = [
     "ENGINES",
@@ -21,5 +22,6 @@ __all__ = [
     "SearchEngine",
     "SearchOutcome",
     "SearchStatistics",
+    "WikiSearchEngine",
     "build_search_engine",
 ]

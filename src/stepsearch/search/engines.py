@@ -16,6 +16,7 @@ from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.patient_http import Patience
 from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
+from stepsearch.search.wiki_search import WikiSearchEngine
 
 WIKI = "wiki"
 
@@ -43,6 +44,12 @@ def _remote(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngi
     return _checked(engine, engine.check)
 
 
+def _wiki(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    wiki = settings.wiki
+    engine = WikiSearchEngine(wiki.language, wiki.contact, wiki.url, wiki.requests_per_second, Patience.of(settings))
+    return _checked(engine, engine.check)
+
+
 def _hybrid(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
     hybrid = settings.hybrid
     reranker = None if hybrid.reranker is None else CrossEncoder.load(hybrid.reranker)
@@ -57,7 +64,13 @@ def _hybrid(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngi
     return engine
 
 
-ENGINES: dict[str, EngineFactory] = {"bm25": _bm25, "remote": _remote, "hybrid": _hybrid, "mock": _mock}
+ENGINES: dict[str, EngineFactory] = {
+    WIKI: _wiki,
+    "bm25": _bm25,
+    "remote": _remote,
+    "hybrid": _hybrid,
+    "mock": _mock,
+}
 
 
 def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = None) -> SearchEngine:

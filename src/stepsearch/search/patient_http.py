@@ -182,7 +182,7 @@ class PatientClient:
 
     def _is_over(self, attempt: int, error: TryLaterError) -> bool:
         last = attempt == self._patience.retries
-        logger.warning("%s: try %d of %d failed: %s", self._server, attempt + 1, self._patience.retries + 1, error)
+        logger.info("%s: try %d of %d failed: %s", self._server, attempt + 1, self._patience.retries + 1, error)
         return last or (error.retry_after or 0) > self._patience.timeout_seconds
 
     def _given_up(self, attempt: int, error: TryLaterError) -> SearchError:
