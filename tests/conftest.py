@@ -3,9 +3,13 @@
 import http.server
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,3 +277,32 @@ def loopback() -> Iterator[Callable[[Callable[[Asked], Answer]], LoopbackServer]
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def mcp_program() -> tuple[str, str]:
+    """The command that starts a real MCP server with search tools."""
+    return sys.executable, str(Path(__file__).with_name("mcp_server.py"))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def mcp_url(mcp_program: tuple[str, str]) -> Iterator[str]:
+    """The address of such a server, which runs in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([*mcp_program, str(port)])
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the MCP server does not start"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.kill()
+        process.wait()

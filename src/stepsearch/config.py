@@ -68,7 +68,7 @@ class WikiSearchSettings(Section):
 
 
 class MCPSearchSettings(Section):
-    """The engine `mcp`: a search tool of an MCP server."""
+    """The engine `mcp`: a search tool of an MCP server; needs the extra `mcp`."""
 
     command: tuple[str, ...] = Field(default=(), description="Command that starts the server; or set url.")
     url: str | None = Field(default=None, description="Address of a running server (streamable HTTP).")

@@ -15,6 +15,8 @@ from stepsearch.search import (
     CachedSearchEngine,
     GuardedSearch,
     HybridSearchEngine,
+    MCPSearchEngine,
+    MCPServer,
     MockSearchEngine,
     RemoteSearchEngine,
     SearchEngine,
@@ -39,42 +41,42 @@ class CustomSearchEngine(SearchEngine):
         self.documents += documents
 
 
-def in_memory(folder: Path, loopback: Any) -> SearchEngine:
+def in_memory(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
 
 
-def on_disk(folder: Path, loopback: Any) -> SearchEngine:
+def on_disk(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
     return BM25SearchEngine.build(folder / "kb")
 
 
-def mock(folder: Path, loopback: Any) -> SearchEngine:
+def mock(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return MockSearchEngine({"red": [TEXTS[2], TEXTS[0]], "hen": [TEXTS[2], TEXTS[1]], "né": [TEXTS[3]]})
 
 
-def custom(folder: Path, loopback: Any) -> SearchEngine:
+def custom(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return CustomSearchEngine()
 
 
-def remote(folder: Path, loopback: Any) -> SearchEngine:
+def remote(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
 
-    def retrieve(request: Any) -> tuple[int, dict[str, str], bytes]:
-        asked = json.loads(request.body)
+    def retrieve(posted: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = json.loads(posted.body)
         result = [
             [{"document": {"id": passage.id, "contents": passage.text}, "score": passage.score} for passage in found]
             for found in corpus.search_batch(asked["queries"], asked["topk"])
         ]
         return 200, {}, json.dumps({"result": result}).encode()
 
-    return RemoteSearchEngine(f"{loopback(retrieve).url}/retrieve")
+    return RemoteSearchEngine(f"{request.getfixturevalue('loopback')(retrieve).url}/retrieve")
 
 
-def wiki(folder: Path, loopback: Any) -> SearchEngine:
+def wiki(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
 
-    def api(request: Any) -> tuple[int, dict[str, str], bytes]:
-        asked = dict(parse_qsl(urlsplit(request.path).query))
+    def api(got: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = dict(parse_qsl(urlsplit(got.path).query))
         found = corpus.search(asked["gsrsearch"], int(asked["gsrlimit"]))
         pages = [
             {"pageid": rank, "ns": 0, "title": f"Page {rank}", "index": rank, "extract": passage.text}
@@ -83,21 +85,25 @@ def wiki(folder: Path, loopback: Any) -> SearchEngine:
         answer = {"batchcomplete": True, "query": {"pages": pages[::-1]}} if pages else {"batchcomplete": True}
         return 200, {}, json.dumps(answer).encode()
 
-    return WikiSearchEngine(url=f"{loopback(api).url}/w/api.php", requests_per_second=1000)
+    return WikiSearchEngine(url=f"{request.getfixturevalue('loopback')(api).url}/w/api.php", requests_per_second=1000)
 
 
-def cached(folder: Path, loopback: Any) -> SearchEngine:
-    return CachedSearchEngine(in_memory(folder, loopback), folder / "cache", "these texts")
+def mcp(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return MCPSearchEngine(MCPServer(url=request.getfixturevalue("mcp_url")), top_k_argument="k")
 
 
-def hybrid(folder: Path, loopback: Any) -> SearchEngine:
-    return HybridSearchEngine([in_memory(folder, loopback), custom(folder, loopback), remote(folder, loopback)])
+def cached(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return CachedSearchEngine(in_memory(folder, request), folder / "cache", "these texts")
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, wiki, cached, hybrid])
-def engine(request: pytest.FixtureRequest, tmp_path: Path, loopback: Any) -> Iterator[SearchEngine]:
-    build: Callable[[Path, Any], SearchEngine] = request.param
-    engine = build(tmp_path, loopback)
+def hybrid(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return HybridSearchEngine([in_memory(folder, request), custom(folder, request), remote(folder, request)])
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, wiki, mcp, cached, hybrid])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SearchEngine]:
+    build: Callable[[Path, pytest.FixtureRequest], SearchEngine] = request.param
+    engine = build(tmp_path, request)
     yield engine
     engine.close()
 

@@ -5,6 +5,8 @@ from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.engines import ENGINES, EngineFactory, build_search_engine
 from stepsearch.search.guarded_search import GuardedSearch, SearchOutcome, SearchStatistics
 from stepsearch.search.hybrid_search import HybridSearchEngine
+from stepsearch.search.mcp_search import MCPSearchEngine
+from stepsearch.search.mcp_session import MCPServer
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.remote_search import RemoteSearchEngine
 from stepsearch.search.search_engine import SearchEngine
@@ -17,6 +19,8 @@ __all__ = [
     "EngineFactory",
     "GuardedSearch",
     "HybridSearchEngine",
+    "MCPSearchEngine",
+    "MCPServer",
     "MockSearchEngine",
     "RemoteSearchEngine",
     "SearchEngine",

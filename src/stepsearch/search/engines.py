@@ -12,6 +12,8 @@ from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.cross_encoder import CrossEncoder
 from stepsearch.search.engine_identity import engine_identity, hybrid_parts
 from stepsearch.search.hybrid_search import HybridSearchEngine
+from stepsearch.search.mcp_search import MCPSearchEngine
+from stepsearch.search.mcp_session import MCPServer
 from stepsearch.search.mock_search import MockSearchEngine
 from stepsearch.search.patient_http import Patience
 from stepsearch.search.remote_search import RemoteSearchEngine
@@ -50,6 +52,14 @@ def _wiki(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine
     return _checked(engine, engine.check)
 
 
+def _mcp(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    mcp = settings.mcp
+    environment = {name: os.environ[name] for name in mcp.environment if name in os.environ}
+    server = MCPServer(mcp.command, mcp.url, environment, os.environ.get(mcp.token_variable))
+    engine = MCPSearchEngine(server, mcp.tool, mcp.query_argument, mcp.top_k_argument, settings.timeout_seconds)
+    return _checked(engine, engine.check)
+
+
 def _hybrid(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
     hybrid = settings.hybrid
     reranker = None if hybrid.reranker is None else CrossEncoder.load(hybrid.reranker)
@@ -68,6 +78,7 @@ ENGINES: dict[str, EngineFactory] = {
     WIKI: _wiki,
     "bm25": _bm25,
     "remote": _remote,
+    "mcp": _mcp,
     "hybrid": _hybrid,
     "mock": _mock,
 }
