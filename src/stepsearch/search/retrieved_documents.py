@@ -58,6 +58,10 @@ def _content(document: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _number(score: object) -> float | None:
-    if isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score):
-        return float(score)
-    return None
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    try:
+        number = float(score)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -108,15 +108,15 @@ class WikiSearchEngine(SearchEngine):
         """Close the connections."""
         self._client.close()
 
-    def _pages(self, parameters: Mapping[str, str]) -> dict[Any, dict[str, Any]]:
+    def _pages(self, parameters: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """Return the pages of an answer by id, with what its continuations add to them."""
-        pages: dict[Any, dict[str, Any]] = {}
+        pages: dict[str, dict[str, Any]] = {}
         more: Mapping[str, str] = {}
         for _ in range(_CONTINUATIONS):
             answer = self._query({**parameters, **more})
             for page in _found_pages(answer):
-                pages.setdefault(page.get("pageid"), {}).update(page)
-            more = answer.get("continue") or {}
+                pages.setdefault(str(page.get("pageid")), {}).update(page)
+            more = _continuation(answer)
             # What could be continued after a complete batch are further search results.
             if answer.get("batchcomplete") or not more:
                 break
@@ -167,6 +167,11 @@ def _found_pages(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(pages, list) or not all(isinstance(page, dict) for page in pages):
         raise SearchError("the wiki's answer has no list of pages")
     return pages
+
+
+def _continuation(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    more = answer.get("continue")
+    return {key: str(value) for key, value in more.items()} if isinstance(more, Mapping) else {}
 
 
 def _index(page: Mapping[str, Any]) -> int:

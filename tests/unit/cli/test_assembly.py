@@ -43,6 +43,13 @@ def test_bm25_takes_what_lies_beside_the_data(data_file: Path) -> None:
     assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
 
 
+def test_hybrid_takes_what_lies_beside_the_data_for_its_bm25(data_file: Path) -> None:
+    for engines, found in ((["bm25", "mock"], str(data_file.parent / "knowledge_base")), (["mock"], None)):
+        hybrid = SearchSettings.model_validate({"engine_type": "hybrid", "hybrid": {"engines": engines}})
+        settings, _ = find_corpus(hybrid, data_file, engine_asked=True)
+        assert (settings.engine_type, settings.knowledge_base) == ("hybrid", found)
+
+
 def test_a_named_knowledge_base_wins(data_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "kb"
     KnowledgeBase.create(other, [Passage.from_text("three")])
