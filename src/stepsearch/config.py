@@ -49,7 +49,7 @@ class RemoteSearchSettings(Section):
 
     url: str = Field(default="http://127.0.0.1:8000/retrieve", description="Full address of the server's /retrieve.")
     token_variable: str = Field(
-        default="STEPSEARCH_SEARCH_TOKEN", description="Environment variable with a bearer token, where one is needed."
+        default="STEPSEARCH_TOKEN", description="Environment variable with a bearer token, where one is needed."
     )
     batch_size: int = Field(default=256, ge=1, description="Queries in one request; larger batches are split.")
 
@@ -80,8 +80,8 @@ class MCPSearchSettings(Section):
     environment: tuple[str, ...] = Field(
         default=(), description="Environment variables handed on to the command, such as an API key's."
     )
-    token_variable: str = Field(
-        default="STEPSEARCH_SEARCH_TOKEN", description="Environment variable with a bearer token for url."
+    token_variable: str | None = Field(
+        default=None, description="Environment variable with a bearer token for url, where one is needed."
     )
 
 

@@ -55,7 +55,8 @@ def _wiki(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine
 def _mcp(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
     mcp = settings.mcp
     environment = {name: os.environ[name] for name in mcp.environment if name in os.environ}
-    server = MCPServer(mcp.command, mcp.url, environment, os.environ.get(mcp.token_variable))
+    token = None if mcp.token_variable is None else os.environ.get(mcp.token_variable)
+    server = MCPServer(mcp.command, mcp.url, environment, token)
     engine = MCPSearchEngine(server, mcp.tool, mcp.query_argument, mcp.top_k_argument, settings.timeout_seconds)
     return _checked(engine, engine.check)
 
