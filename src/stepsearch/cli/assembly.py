@@ -32,6 +32,8 @@ from stepsearch.types import Question
 BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
 TINY = "tiny"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
+# A model folder may come from anyone: what it says must start no program, and send nothing and no token anywhere.
+_FOR_THE_USER_TO_SAY = frozenset({"url", "command", "environment", "token_variable", "cache_dir"})
 
 
 def settings_of_model(
@@ -59,6 +61,8 @@ def settings_of_model(
 def _remembered_settings(model_path: str) -> Mapping[str, Any]:
     folder = os.path.expanduser(model_path)
     remembered = {section: values for section, values in read_record(folder).items() if section in _REMEMBERED}
+    if "search" in remembered:
+        remembered["search"] = _harmless(remembered["search"])
     try:
         load_config(base=remembered)
     except ConfigError as error:
@@ -67,6 +71,13 @@ def _remembered_settings(model_path: str) -> Mapping[str, Any]:
             f"{os.path.join(folder, RECORD)}: {problem}; mend it there, or save the model again with this version"
         ) from None
     return remembered
+
+
+def _harmless(value: Any) -> Any:
+    """Return search settings without those that only the user may set, wherever they stand."""
+    if isinstance(value, Mapping):
+        return {key: _harmless(inner) for key, inner in value.items() if key not in _FOR_THE_USER_TO_SAY}
+    return [_harmless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def use_threads(config: Config) -> None:

@@ -95,6 +95,7 @@ def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = 
         knowledge_base: folder of the knowledge base; by default the one that the settings name.
 
     Raises:
+        ConfigError: what `hybrid` is to fuse is not right.
         DataError: the knowledge base cannot be read.
         SearchError: no engine has that name, or the engine or its cache lacks what it needs.
     """
@@ -107,11 +108,19 @@ def build_search_engine(settings: SearchSettings, knowledge_base: Path | None = 
         )
     if knowledge_base is None and settings.knowledge_base is not None:
         knowledge_base = Path(settings.knowledge_base)
-    engine = factory(settings, knowledge_base)
+    return _cached(factory(settings, knowledge_base), settings, knowledge_base)
+
+
+def _cached(engine: SearchEngine, settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    """Return an engine with the settings' cache before it, where they name one."""
     folder = _cache_folder(settings)
     if folder is None:
         return engine
-    return CachedSearchEngine(engine, folder, engine_identity(settings, knowledge_base), settings.cache_entries)
+    try:
+        return CachedSearchEngine(engine, folder, engine_identity(settings, knowledge_base), settings.cache_entries)
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _cache_folder(settings: SearchSettings) -> Path | None:

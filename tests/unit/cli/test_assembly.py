@@ -103,3 +103,25 @@ def test_a_setting_that_a_model_remembers_wrongly_is_named_with_its_file(model: 
         ModelError, match=r"model/stepsearch\.json: unknown key search\.top_q; did you mean search\.top_k"
     ):
         settings_of_model(model, None, ["search.top_k=3"])
+
+
+def test_a_model_cannot_name_programs_addresses_and_tokens(model: str) -> None:
+    remote = {"url": "http://elsewhere/retrieve", "token_variable": "SECRET", "batch_size": 7}
+    mcp = {"command": ["rm", "-r", "."], "environment": ["SECRET"], "tool": "find", "url": "http://elsewhere/mcp"}
+    search = {
+        "engine_type": "hybrid",
+        "cache_dir": "/elsewhere",
+        "remote": remote,
+        "mcp": mcp,
+        "wiki": {"language": "de", "url": "http://elsewhere/api.php"},
+        "hybrid": {"engines": [{"engine_type": "mcp", "mcp": mcp}, {"engine_type": "remote", "remote": remote}]},
+    }
+    (Path(model) / "stepsearch.json").write_text(json.dumps({"search": search}))
+
+    settings = settings_of_model(model, None, []).search
+    for some in (settings, *settings.hybrid_parts()):
+        assert (some.mcp.command, some.mcp.environment, some.mcp.url, some.mcp.tool) == ((), (), None, "find")
+        assert some.remote == SearchSettings().remote.model_copy(update={"batch_size": 7})
+        assert (some.wiki.language, some.wiki.url, some.cache_dir) == ("de", None, None)
+    said = settings_of_model(model, None, ["search.remote.url=http://mine/retrieve"]).search
+    assert said.remote.url == "http://mine/retrieve"
