@@ -107,7 +107,9 @@ class SearchSettings(Section):
     knowledge_base: str | None = Field(
         default=None, description="Folder of a knowledge base; default: beside the data file."
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="A batch of queries that takes longer is retried.")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="A batch of queries (wiki: one query) that takes longer is retried."
+    )
     retries: int = Field(default=2, ge=0, description="Further tries before a search is marked failed.")
     backoff_seconds: float = Field(default=0.5, ge=0, description="Pause before the first retry; doubles each time.")
     circuit_failures: int = Field(

@@ -41,7 +41,7 @@ def _mock(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine
 
 def _remote(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
     remote = settings.remote
-    token = os.environ.get(remote.token_variable)
+    token = _token(remote.token_variable)
     engine = RemoteSearchEngine(remote.url, Patience.of(settings), token, remote.batch_size)
     return _checked(engine, engine.check)
 
@@ -55,8 +55,7 @@ def _wiki(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine
 def _mcp(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
     mcp = settings.mcp
     environment = {name: os.environ[name] for name in mcp.environment if name in os.environ}
-    token = None if mcp.token_variable is None else os.environ.get(mcp.token_variable)
-    server = MCPServer(mcp.command, mcp.url, environment, token)
+    server = MCPServer(mcp.command, mcp.url, environment, _token(mcp.token_variable))
     engine = MCPSearchEngine(server, mcp.tool, mcp.query_argument, mcp.top_k_argument, settings.timeout_seconds)
     return _checked(engine, engine.check)
 
@@ -134,6 +133,15 @@ def _cache_folder(settings: SearchSettings) -> Path | None:
     # Whoever asks Wikipedia is expected to remember the answer.
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "stepsearch" / "search"
+
+
+def _token(variable: str | None) -> str | None:
+    """Return the bearer token that an environment variable holds, if it does."""
+    token = "" if variable is None else os.environ.get(variable, "").strip()
+    # Refused here: the message of whoever builds the header would show it.
+    if not (token.isascii() and token.isprintable()):
+        raise SearchError(f"the environment variable {variable} holds no bearer token: a header cannot carry its value")
+    return token or None
 
 
 def _checked(engine: SearchEngine, check: Callable[[], None]) -> SearchEngine:

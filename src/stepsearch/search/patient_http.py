@@ -19,6 +19,7 @@ from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError, SearchUnavailableError
 from stepsearch.search.circuit_breaker import CircuitBreaker
 from stepsearch.search.rate_limit import RateLimit
+from stepsearch.search.server_message import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,9 @@ class PatientClient:
         headers: sent with every request.
         rate_limit: how often a try may be made.
         sleep: waits so many seconds.
+
+    Raises:
+        SearchError: the environment names a proxy that cannot be used.
     """
 
     def __init__(
@@ -143,11 +147,16 @@ class PatientClient:
         self._circuit = CircuitBreaker(server, patience.circuit_failures, patience.circuit_pause_seconds)
         # It logs every request, which would drown the training log.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._client = httpx.Client(
-            headers=dict(headers or {}),
-            timeout=httpx.Timeout(patience.timeout_seconds, connect=min(CONNECT_SECONDS, patience.timeout_seconds)),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-        )
+        seconds = patience.timeout_seconds
+        try:
+            self._client = httpx.Client(
+                headers=dict(headers or {}),
+                timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+                limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            # All else is given: a proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names badly.
+            raise SearchError(f"{server} cannot be asked through the proxy of the environment: {error}") from None
 
     def ask(self, request: HttpRequest, read: Callable[[HttpReply], Value]) -> Value:
         """Return what `read` makes of the server's answer.
@@ -234,14 +243,14 @@ class PatientClient:
 
 def _check_status(server: str, reply: HttpReply) -> None:
     status = reply.status
-    said = " ".join(reply.body[:200].decode("utf-8", "replace").split())
+    said = one_line(reply.body[:1000].decode("utf-8", "replace"))
     problem = f"HTTP {status}" + (f" ({said})" if said else "")
     if status in _BUSY:
         raise TryLaterError(problem, reply.retry_after)
     if status >= 500:
         raise TryLaterError(problem, reply.retry_after, query_at_fault=True)
     if status in _REFUSED or 300 <= status < 400:
-        where = reply.headers.get("location")
+        where = one_line(reply.headers.get("location", ""))
         raise SearchUnavailableError(f"{server} refuses: {problem}" + (f", and points to {where}" if where else ""))
     if status >= 400:
         raise SearchError(f"{server} refuses the request: {problem}")

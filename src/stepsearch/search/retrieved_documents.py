@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from stepsearch.errors import SearchError
+from stepsearch.search.server_message import one_line
 from stepsearch.types import Passage
 
 # Where servers put a document's text, the first that is there counts.
@@ -54,7 +55,9 @@ def _content(document: Mapping[str, object]) -> tuple[str, str]:
         text = document.get(key)
         if isinstance(text, str):
             return title, text
-    raise SearchError(f"a document has no contents, text or content; its keys are: {', '.join(map(str, document))}")
+    raise SearchError(
+        f"a document has no contents, text or content; its keys are: {one_line(', '.join(map(str, document)))}"
+    )
 
 
 def _number(score: object) -> float | None:

@@ -16,6 +16,7 @@ from stepsearch.errors import SearchError
 from stepsearch.search.patient_http import HttpReply, HttpRequest, Patience, PatientClient, TryLaterError
 from stepsearch.search.rate_limit import RateLimit
 from stepsearch.search.search_engine import SearchEngine
+from stepsearch.search.server_message import one_line
 from stepsearch.types import Passage
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ def _answer(reply: HttpReply) -> Mapping[str, Any]:
         raise TryLaterError(f"the answer is a {type(answer).__name__}, not an object", query_at_fault=True)
     error = answer.get("error")
     if isinstance(error, Mapping):
-        code, said = str(error.get("code")), f"{error.get('code')}: {error.get('info')}"
+        code = str(error.get("code"))
+        said = one_line(f"{code}: {error.get('info')}")
         if code in _TEMPORARY or code.startswith("internal_api_error"):
             pause = LAG_PAUSE if code == "maxlag" else None
             raise TryLaterError(said, pause if reply.retry_after is None else reply.retry_after)

@@ -103,3 +103,19 @@ def test_remote_is_asked_once_before_a_run_begins(loopback: Any, monkeypatch: py
     server.stop()
     with pytest.raises(SearchError, match=r"search\.engine_type remote: .*/retrieve failed after 1 try"):
         build_search_engine(settings.model_copy(update={"retries": 0}))
+
+
+@pytest.mark.parametrize("token", ["a\nb", "pässword"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("STEPSEARCH_TOKEN", token)
+    with pytest.raises(SearchError, match="STEPSEARCH_TOKEN holds no bearer token") as caught:
+        build_search_engine(SearchSettings(engine_type="remote"))
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks9://127.0.0.1:1", "nonsense:::"])
+def test_a_proxy_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    for engine_type in ("remote", "wiki"):
+        with pytest.raises(SearchError, match="through the proxy of the environment"):
+            build_search_engine(SearchSettings(engine_type=engine_type))

@@ -189,6 +189,16 @@ def test_what_is_wrong_with_the_request_is_not_tried_again(served: Any) -> None:
     assert len(server.asked) == 1
 
 
+def test_what_a_server_says_is_shown_as_one_harmless_line(served: Any) -> None:
+    engine, _ = served(lambda request: (422, {}, b"line one\r\nline\ttwo \x1b[2J\x07 \xff" + b"x" * 5000))
+    with pytest.raises(SearchError) as caught:
+        engine.search("q")
+    message = str(caught.value)
+    assert "HTTP 422 (line one line two [2J " in message
+    assert message.isprintable()
+    assert len(message) < 400
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 307])
 def test_what_no_query_would_mend_makes_the_engine_unavailable(served: Any, status: int) -> None:
     engine, server = served(lambda request: reply({}, status, location="http://else.where/"))
