@@ -10,6 +10,7 @@ from stepsearch.search.mcp_session import MCPServer, MCPSession
 from stepsearch.search.retrieved_documents import passage_from_document
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.search.server_message import one_line
+from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
 # Where tools put their documents; else the first list in the result is taken.
@@ -93,8 +94,7 @@ class MCPSearchEngine(SearchEngine):
         self._session.close()
 
     def _arguments(self, query: str, top_k: int) -> dict[str, Any]:
-        # Half a surrogate pair is no text to the protocol.
-        arguments: dict[str, Any] = {self._query_argument: query.encode("utf-8", "replace").decode()}
+        arguments: dict[str, Any] = {self._query_argument: utf8_text(query)}
         if self._top_k_argument is not None:
             arguments[self._top_k_argument] = top_k
         return arguments

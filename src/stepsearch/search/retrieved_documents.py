@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from stepsearch.errors import SearchError
 from stepsearch.search.server_message import one_line
+from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
 # Where servers put a document's text, the first that is there counts.
@@ -24,15 +25,15 @@ def passage_from_document(document: object, score: object = None) -> Passage:
     """
     number = _number(score)
     if isinstance(document, str):
-        passage = Passage.from_text(document)
+        passage = Passage.from_text(utf8_text(document))
         return Passage(passage.id, passage.text, passage.title, number)
     if not isinstance(document, Mapping):
         raise SearchError(f"a document must be a text or an object, not a {type(document).__name__}")
-    title, text = _content(document)
+    title, text = map(utf8_text, _content(document))
     identity = document.get("id")
     if not isinstance(identity, str | int) or identity == "":
         identity = Passage.from_text(text, title).id
-    return Passage(str(identity), text, title, number)
+    return Passage(utf8_text(str(identity)), text, title, number)
 
 
 def split_contents(contents: str) -> tuple[str, str]:

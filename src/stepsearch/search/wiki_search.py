@@ -17,6 +17,7 @@ from stepsearch.search.patient_http import HttpReply, HttpRequest, Patience, Pat
 from stepsearch.search.rate_limit import RateLimit
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.search.server_message import one_line
+from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
 logger = logging.getLogger(__name__)
@@ -186,4 +187,4 @@ def _passage(page: Mapping[str, Any]) -> Passage:
 
 
 def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    return utf8_text(value).strip() if isinstance(value, str) else ""

@@ -187,6 +187,16 @@ def test_more_than_top_k_is_cut() -> None:
     assert [passage.text for passage in outcome.passages] == ["a", "b"]
 
 
+def test_halves_of_surrogate_pairs_which_no_tokenizer_takes_are_replaced() -> None:
+    class Damaged(Scripted):
+        def search_batch(self, queries: Sequence[str], top_k: int = 3):
+            return [["a \ud83d"], [Passage("\ude00", "b \ud83d", "\ud83d", 1.0)]]
+
+    first, second = GuardedSearch(Damaged()).search_batch(["q", "r"])
+    assert first.passages == (Passage.from_text("a ?"),)
+    assert second.passages == (Passage("?", "b ?", "?", 1.0),)
+
+
 def test_an_interrupt_is_not_swallowed() -> None:
     class Interrupted(Scripted):
         def search(self, query: str, top_k: int = 3) -> list[str]:
