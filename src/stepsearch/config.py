@@ -258,6 +258,16 @@ class TrainingSettings(Section):
         return "no" if value is False else value
 
 
+class LoraSettings(Section):
+    """Adapters in place of full fine-tuning: policy and critic as two of them over one frozen trunk."""
+
+    rank: int = Field(default=0, ge=0, description="Rank of the adapters; 0 trains all weights.")
+    alpha: int = Field(default=32, ge=1, description="An adapter's output counts alpha / rank times.")
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear", description="Layers that get one: names, or all-linear: all but the head."
+    )
+
+
 class WarmStartPhase(Section):
     """One stretch of supervised warm start."""
 
@@ -319,6 +329,7 @@ class Config(Section):
     rollout: RolloutSettings = RolloutSettings()
     reward: RewardSettings = RewardSettings()
     training: TrainingSettings = TrainingSettings()
+    lora: LoraSettings = LoraSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     logging: LoggingSettings = LoggingSettings()

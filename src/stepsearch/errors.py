@@ -5,6 +5,7 @@
       DataError         a file is missing, malformed or empty
       SearchError       a search engine cannot be built, or failed for good
         SearchUnavailableError   the engine as a whole gives no answer, whatever is asked
+      EndpointError     a chat endpoint cannot be used, or does not answer any more
       ModelError        a model, tokenizer or checkpoint cannot be used
       TrainingError     training cannot go on (non-finite loss, nothing to train on)
 
@@ -31,6 +32,10 @@ class SearchError(StepSearchError):
 
 class SearchUnavailableError(SearchError):
     """The engine as a whole gives no answer: asking again at once, or for each query alone, is pointless."""
+
+
+class EndpointError(StepSearchError):
+    """A chat endpoint cannot be used, or does not answer any more."""
 
 
 class ModelError(StepSearchError):

@@ -51,6 +51,7 @@ PROMPTS = {
 }
 
 _ANY_TAG = re.compile(rf"<(\s*/?\s*(?:{'|'.join(TAG_NAMES)})\s*)>", re.IGNORECASE)
+_CONTROL = re.compile(r"<(\|[^|<>\n]*\|)>")
 _SPACES = re.compile(r"\s+")
 _BLOCK = re.compile(rf"<({'|'.join(TAG_NAMES)})>(.*?)(?:</\1>|\Z)", re.DOTALL)
 _INFORMATION_BLOCK = re.compile(rf"<({INFORMATION})>(.*?)(?:</\1>|\Z)", re.DOTALL)
@@ -147,6 +148,11 @@ def format_error(sampled_turns: Sequence[str], searches: int) -> FormatError | N
 def neutralise(text: str) -> str:
     """Return `text` with every tag of the grammar in square brackets, so that a document cannot act."""
     return _ANY_TAG.sub(r"[\1]", text)
+
+
+def neutralise_control(text: str) -> str:
+    """Return `text` with tags of the grammar and control tokens such as `<|im_end|>` in square brackets."""
+    return _CONTROL.sub(r"[\1]", neutralise(text))
 
 
 def passage_heading(rank: int, title: str) -> str:

@@ -62,13 +62,17 @@ class Question:
 
 
 class StopReason(StrEnum):
-    """Why an episode ended. Every reason is terminal for learning."""
+    """Why an episode ended. Every reason is terminal for learning.
+
+    `no_reply` is for a model behind an endpoint that, retries included, did not answer.
+    """
 
     ANSWERED = "answered"
     END_OF_SEQUENCE = "end_of_sequence"
     NO_VALID_ACTION = "no_valid_action"
     SEARCHES_SPENT = "searches_spent"
     CONTEXT_FULL = "context_full"
+    NO_REPLY = "no_reply"
 
 
 class FormatError(StrEnum):

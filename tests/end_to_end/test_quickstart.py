@@ -37,6 +37,8 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
             assert episode["question"]["question"] in context
             assert episode["question"]["id"] not in context
     assert len(summary["stages"]) == 6
+    metrics = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "eval/generated/em" in json.loads(metrics[-1])
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
     output = capsys.readouterr().out
     assert "[6/6] evaluate after" in output

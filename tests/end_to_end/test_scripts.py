@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from stepsearch.evaluation.baselines import BASELINES
+
 PROJECT = Path(__file__).parents[2]
 TINY = str(PROJECT / "config" / "tiny.yaml")
 SHORT_RUN = (
@@ -93,16 +95,17 @@ def test_evaluating_on_all_four(trained: tuple[Path, str], benchmarks: Path, tmp
     out = tmp_path / "results"
     output = script(
         *("evaluate", *flags, "--musique-dir", benchmarks, "--output-dir", out, "--compare-baselines"),
-        *("--max-questions", 5),
+        *("--max-questions", 5, "rollout.max_turn_tokens=16", "reward.max_search_steps=1"),
     )
-    assert "3B instruct (published)" in output
+    assert "Qwen2.5-3B instruct, published" in output
     summary = json.loads((out / "evaluation_summary.json").read_text(encoding="utf-8"))
     assert list(summary["datasets"]) == list(datasets)
     for name in datasets:
         result = summary["datasets"][name]
         assert 0 <= result["em"] <= result["f1"] <= 1
         assert result["count"] == 5
-        assert result["baselines"]["direct"]["count"] == 5
+        assert {method: found["count"] for method, found in result["baselines"].items()} == dict.fromkeys(BASELINES, 5)
+        assert (out / f"predictions_{name}.ircot.jsonl").is_file()
         predictions = (out / f"predictions_{name}.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(predictions) == 5
         assert {"id", "prediction", "em", "f1", "trajectory"} <= json.loads(predictions[0]).keys()

@@ -118,6 +118,19 @@ def test_several_rollouts_per_question(tmp_path: Path) -> None:
     assert asked[0] == asked[1] == asked[2] != asked[3] == asked[4] == asked[5]
 
 
+def test_logged_episodes_say_what_was_known_of_each_token(tmp_path: Path) -> None:
+    train(tmp_path)
+    lines = (tmp_path / "logs" / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+    line = json.loads(lines[0])
+    tokens, trajectory = line["tokens"], line["trajectory"]
+    sampled = [bool(bit) for bit in trajectory["response_mask"]]
+    assert "".join(tokens["texts"]).split() == trajectory["response_text"].split()
+    assert [value is not None for value in tokens["values"]] == sampled
+    assert [advantage is not None for advantage in tokens["advantages"]] == sampled
+    # Before the first update the policy is its own reference: no KL in the rewards, which sum to the episode's.
+    assert sum(tokens["token_level_rewards"]) == pytest.approx(line["reward"]["total"], abs=1e-4)
+
+
 def poison(trainer: StePPOTrainer) -> None:
     """Let the critic's values be infinite from the next forward pass on."""
     critic = trainer._networks.value_model
@@ -225,3 +238,36 @@ def test_a_collapse_ends_the_run_with_a_checkpoint_and_a_model(tmp_path: Path) -
     assert "WARNING rollout/searches_per_question is " in log
     assert "WARNING ended after step 1 of 2: the entropy is " in log
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"step-000001", "best_model"}
+
+
+LORA = {"lora.rank": 4, "training.learning_rate": 1e-2, "training.critic_learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared", "group"])
+def test_adapters_learn_and_the_trunk_stays(tmp_path: Path, critic: str) -> None:
+    group = {"training.rollouts_per_question": 2, "training.value_warmup_steps": 0} if critic == "group" else {}
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, **LORA, **group, "training.critic": critic}))
+    policy = trainer._policy
+    frozen = {name: p.clone() for name, p in policy.causal_lm.named_parameters() if ".lora_" not in name}
+    trainer.train()
+    now = dict(policy.causal_lm.named_parameters())
+    assert all(torch.equal(weights, now[name]) for name, weights in frozen.items())
+    assert any(p.any() for name, p in now.items() if "lora_B.actor" in name)
+    last = read_metrics(tmp_path)[-1]
+    # The sampled log-probabilities are the adapted policy's own, and the reference is another by now.
+    assert last["rollout/logprob_gap"] < 1e-4 or critic == "shared"
+    assert not (tmp_path / "checkpoints" / "reference.pt").exists()
+    assert StepSearchModel.load(tmp_path / "checkpoints" / "best_model").adapters is None
+
+
+def test_a_run_with_adapters_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    settings = {**LORA, "logging.checkpoint_every": 1, "training.max_steps": 3}
+    whole = train(tmp_path / "whole", settings)
+    train(tmp_path / "parts", {**settings, "training.max_steps": 2})
+    # The schedule knows of 3 steps in one run and of 2 in the other; the toy run's rates do not depend on that.
+    parts = train(tmp_path / "parts", settings, resume=True)
+    assert [m["value/loss"] for m in parts] == [m["value/loss"] for m in whole]
+    first, second = ((tmp_path / run / "checkpoints/best_model/model.safetensors") for run in ("whole", "parts"))
+    assert first.read_bytes() == second.read_bytes()
+    state = torch.load(tmp_path / "whole/checkpoints/step-000003/state.pt", weights_only=True)
+    assert sum(weights.numel() for weights in state["policy"].values()) < 10_000

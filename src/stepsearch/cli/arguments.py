@@ -8,7 +8,9 @@ from typing import Any
 from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
+FORMATS = ("verl", "jsonl", "processed", "corpus")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
+_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -34,10 +36,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _quickstart(_command(commands, "quickstart", "Run the whole pipeline on the embedded default, on a laptop."))
-    _prepare_data(_command(commands, "prepare-data", "Turn MuSiQue's files into training data and a knowledge base."))
+    _prepare_data(_command(commands, "prepare-data", "Turn benchmark files into training data and a knowledge base."))
+    _annotate(_command(commands, "annotate", "Have a language model write sub-questions and reference queries."))
+    _audit(_command(commands, "audit", "Check that a corpus has what questions need, and what training has seen."))
+    _export(_command(commands, "export", "Write questions or a knowledge base in the formats of other programs."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     return parser, commands
 
@@ -81,7 +87,7 @@ def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentPa
         name,
         help=summary,
         description=summary,
-        epilog=None if name == "prepare-data" else _OVERRIDES,
+        epilog=None if name in _WITHOUT_SETTINGS else _OVERRIDES,
         formatter_class=_Help,
         allow_abbrev=False,
     )
@@ -103,10 +109,61 @@ def _quickstart(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raw-musique-dir", type=Path, required=True, metavar="DIR", help="MuSiQue's published files.")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--raw-musique-dir", type=Path, metavar="DIR", help="MuSiQue's published files.")
+    source.add_argument("--raw-dir", type=Path, metavar="DIR", help="The published files of the benchmark --dataset.")
+    source.add_argument("--hf-dataset", metavar="NAME[@CONFIG][:SPLIT]", help="A dataset of the hub, or a local one.")
+    parser.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"What --raw-dir holds. {_names()}")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Where the prepared data goes.")
     parser.add_argument("--max-train-samples", type=_positive, metavar="N", help="Keep the first N training questions.")
     parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
+    parser.add_argument(
+        "--corpus", type=Path, metavar="FILE", help="Make the knowledge base of a corpus (jsonl with id and contents)."
+    )
+    parser.add_argument("--without-index", action="store_true", help="Leave the knowledge base without its BM25 index.")
+
+
+def _audit(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, metavar="FILE", help="Questions, in any format that is read.")
+    add(
+        "--knowledge-base", type=Path, metavar="DIR", help="The corpus; default: knowledge_base/ beside the first file."
+    )
+    add("--train", type=Path, nargs="+", metavar="FILE", help="List what of the data stands in these training files.")
+    add("--complete", action="store_true", help="Add the golden documents that the knowledge base lacks.")
+    add("--threshold", type=_share, default=0.9, metavar="X", help="Cosine of a near-duplicate.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each file.")
+    add("--output", type=Path, metavar="FILE", help="Write the report as JSON.")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", type=Path, nargs="+", required=True, metavar="PATH", help="Questions, or knowledge bases; joined.")
+    add("--format", choices=FORMATS, required=True, metavar="NAME", help=f"Any of: {', '.join(FORMATS)}.")
+    add("--output", type=Path, required=True, metavar="FILE", help="The file; .jsonl and corpora may end in .gz.")
+    add("--split", default="train", metavar="NAME", help="What verl's rows call their split.")
+
+
+def _annotate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", type=Path, required=True, metavar="FILE", help="Questions, as prepare-data writes them.")
+    add("--output", type=Path, required=True, metavar="FILE", help="The same questions, annotated.")
+    add("--model", default="gpt-4o", metavar="NAME", help="As the endpoint calls it. Default: gpt-4o.")
+    add("--base-url", metavar="URL", help="The endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's own.")
+    add("--engines", nargs="+", default=["bm25"], metavar="NAME", help="Search engines that vote. Default: bm25.")
+    add(
+        "--knowledge-base", type=Path, metavar="DIR", help="What they search. Default: knowledge_base beside the input."
+    )
+    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question. Default: 5.")
+    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be. Default: 3.")
+    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions.")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once. Default: 8.")
+    add("--max-cost", type=float, metavar="USD", help="Stop before more than this is spent.")
+    add("--prompt-price", type=float, metavar="USD", help="Of a million prompt tokens. Known for gpt-4o: 2.50.")
+    add("--completion-price", type=float, metavar="USD", help="Of a million tokens of reply. Known for gpt-4o: 10.")
+    add("--cache", type=Path, metavar="FILE", help="Replies that are paid for. Default: beside the output.")
+    add("--dry-run", action="store_true", help="Estimate requests, tokens and cost; send nothing.")
+    _config(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -139,16 +196,30 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-path", required=True, metavar="DIR", help="A trained model, or any causal LM.")
+    parser.add_argument(
+        "--model-path",
+        required=True,
+        metavar="DIR",
+        help="A trained model, any causal LM by folder or hub name, or openai:MODEL behind OPENAI_BASE_URL.",
+    )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
     parser.add_argument("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Summary and predictions.")
-    parser.add_argument("--compare-baselines", action="store_true", help="Also measure answering without the method.")
+    parser.add_argument("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     parser.add_argument(
         "--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset."
     )
     _settings(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--results", type=Path, required=True, metavar="DIR", help="Results of an evaluation.")
+    add("--beside", type=Path, metavar="DIR", help="Results of another run, side by side on the same questions.")
+    add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
+    add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
+    add("--max-trajectories", type=_positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:
@@ -177,5 +248,13 @@ def _natural(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise ValueError
+    return number
+
+
+_share.__name__ = "number above 0 and at most 1"
 _natural.__name__ = "whole number"
 _positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

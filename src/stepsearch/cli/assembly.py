@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 
+from stepsearch.chat_endpoint import ChatEndpoint, EndpointSettings, ReplyCache
 from stepsearch.cli.progress import Advance, unseen
 from stepsearch.config import Config, RolloutSettings, SearchSettings, Section, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.errors import ConfigError, ModelError
-from stepsearch.evaluation.baselines import Baselines
+from stepsearch.evaluation.baselines import BASELINES
+from stepsearch.evaluation.endpoint_generator import EndpointGenerator
+from stepsearch.evaluation.local_generator import LocalGenerator
+from stepsearch.evaluation.step_search_text import step_search
+from stepsearch.evaluation.text_episode import TextBudget
+from stepsearch.evaluation.text_runner import Method, TextRunner
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.model_folder import RECORD, read_record
 from stepsearch.models.step_search_model import StepSearchModel
@@ -31,6 +37,7 @@ from stepsearch.types import Question
 
 BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
 TINY = "tiny"
+ENDPOINT = "openai:"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
 # A model folder may come from anyone: what it says must start no program, and send nothing and no token anywhere.
 _FOR_THE_USER_TO_SAY = frozenset({"url", "command", "environment", "token_variable", "cache_dir"})
@@ -215,16 +222,86 @@ class Player:
             observations=self._observations,
         )
 
-    def baselines(self, temperature: float) -> Baselines:
-        """Return the ways of answering that the method is compared with."""
-        rollout = self.config.rollout
-        return Baselines(
-            self.engines[0],
-            self.policy.tokenizer,
-            self.search,
-            self._observations,
-            top_k=self.config.search.top_k,
-            max_tokens=rollout.max_turn_tokens,
-            max_length=self.config.model.max_length,
-            temperature=temperature,
-        )
+    def check_prompts(self, questions: Sequence[Question]) -> None:
+        """Refuse questions whose prompts do not fit the context.
+
+        Raises:
+            ConfigError: one does not.
+        """
+        check_prompts(questions, self.policy.tokenizer, self.config)
+
+    def baseline_runner(self, name: str, temperature: float) -> EpisodeRunner:
+        """Return a runner that answers in the way of `BASELINES[name]`, with the same model, search and budgets."""
+        rollout, budget = self.config.rollout, text_budget(self.config)
+        sampling = (self.config.model.max_length, temperature, rollout.top_p, rollout.top_k)
+        runners = [
+            TextRunner(BASELINES[name], LocalGenerator(engine, self.policy.tokenizer, *sampling), self.search, budget)
+            for engine in self.engines
+        ]
+        return runners[0] if len(runners) == 1 else ParallelRunner(runners)
+
+
+class EndpointPlayer:
+    """A chat model behind an endpoint with the search it plays against; what it said is known as text alone.
+
+    Args:
+        endpoint: answers for the model.
+        search: answers its queries.
+        config: budgets and sampling; tokens are counted at four characters each.
+
+    Raises:
+        ConfigError: the settings ask for sampling that the endpoint is not told of.
+    """
+
+    def __init__(self, endpoint: ChatEndpoint, search: GuardedSearch, config: Config) -> None:
+        if config.rollout.top_p < 1 or config.rollout.top_k:
+            raise ConfigError("rollout.top_p and rollout.top_k are not for a model behind an endpoint: leave them out")
+        self.endpoint = endpoint
+        self.search = search
+        self.config = config
+
+    def runner(self, temperature: float) -> EpisodeRunner:
+        """Return a runner of the StepSearch loop that samples at that temperature."""
+        return self._runner(step_search, temperature)
+
+    def baseline_runner(self, name: str, temperature: float) -> EpisodeRunner:
+        """Return a runner that answers in the way of `BASELINES[name]`, with the same model, search and budgets."""
+        return self._runner(BASELINES[name], temperature)
+
+    def check_prompts(self, questions: Sequence[Question]) -> None:
+        """Refuse nothing: how many tokens a prompt has is known to the endpoint alone."""
+
+    def _runner(self, method: Method, temperature: float) -> EpisodeRunner:
+        generator = EndpointGenerator(self.endpoint, self.config.model.max_length, temperature)
+        return TextRunner(method, generator, self.search, text_budget(self.config))
+
+
+def open_player(config: Config, search: GuardedSearch, replies: Path | None = None) -> Player | EndpointPlayer:
+    """Return what plays the model that `model.name` names: `openai:MODEL` at `OPENAI_BASE_URL`, a folder or hub name.
+
+    Args:
+        config: the settings.
+        search: answers the model's queries.
+        replies: file that keeps an endpoint's replies, so that none is paid for twice; default: for this run only.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        EndpointError: the endpoint cannot be asked.
+        ConfigError: the settings ask for sampling that an endpoint is not told of.
+    """
+    if not config.model.name.startswith(ENDPOINT):
+        return Player(StepSearchModel.load(config.model), search, config)
+    settings = EndpointSettings(model=config.model.name.removeprefix(ENDPOINT))
+    return EndpointPlayer(ChatEndpoint(settings, ReplyCache(replies)), search, config)
+
+
+def text_budget(config: Config) -> TextBudget:
+    """Return what an episode of text may use by the settings."""
+    return TextBudget(
+        max_turn_tokens=config.rollout.max_turn_tokens,
+        max_observation_tokens=config.rollout.max_observation_tokens,
+        max_passage_tokens=config.rollout.max_passage_tokens,
+        max_searches=config.reward.max_search_steps,
+        max_corrections=config.rollout.max_corrections,
+        top_k=config.search.top_k,
+    )

@@ -9,20 +9,29 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import BM25, Player, find_corpus, guard, settings_of_model, use_threads
+from stepsearch.cli.assembly import (
+    BM25,
+    EndpointPlayer,
+    Player,
+    find_corpus,
+    guard,
+    open_player,
+    settings_of_model,
+    use_threads,
+)
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
 from stepsearch.errors import DataError
-from stepsearch.evaluation.baselines import BaselineResult, measure_baselines
+from stepsearch.evaluation.baselines import BASELINES
+from stepsearch.evaluation.baselines_table import baselines_table
 from stepsearch.evaluation.evaluator import question_seeds, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
-from stepsearch.evaluation.report import baselines_table, figures_table, published_json, write_json
-from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.evaluation.published import published_json
+from stepsearch.evaluation.report import figures_table, write_json
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
-from stepsearch.training.preflight import check_prompts
 from stepsearch.training.run_folder import RunFolder
 
 
@@ -32,7 +41,7 @@ class DatasetResult:
 
     file: Path
     metrics: EvaluationMetrics
-    baselines: Mapping[str, BaselineResult]
+    baselines: Mapping[str, EvaluationMetrics]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -53,11 +62,11 @@ def run(args: argparse.Namespace) -> None:
     files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
     config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
-    policy = StepSearchModel.load(config.model)
     config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
     say(console, corpus)
     use_threads(config)
-    player = Player(policy, guard(engine or build_search_engine(config.search), config.search), config)
+    search = guard(engine or build_search_engine(config.search), config.search)
+    player = open_player(config, search, folder / "replies.jsonl")
     results = {
         name: DatasetResult(files[name], *result)
         for name, result in evaluate_all(player, benchmarks, args, folder, console).items()
@@ -66,14 +75,14 @@ def run(args: argparse.Namespace) -> None:
         "model": str(args.model_path),
         "corpus": corpus,
         "datasets": {name: result.to_json() for name, result in results.items()},
-        "published": published_json() if args.compare_baselines else None,
+        "published": published_json(str(args.model_path)) if args.compare_baselines else None,
         "seed": config.seed,
         "seconds": time.perf_counter() - started,
         "config": as_mapping(config),
         "versions": package_versions(),
     }
     write_json(folder / "evaluation_summary.json", summary)
-    show(results, console)
+    show(results, str(args.model_path), console)
     say(console, f"written to {folder}")
 
 
@@ -108,8 +117,12 @@ def choose_corpus(
 
 
 def evaluate_all(
-    player: Player, benchmarks: Mapping[str, Benchmark], args: argparse.Namespace, folder: Path, console: Console
-) -> dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]]:
+    player: Player | EndpointPlayer,
+    benchmarks: Mapping[str, Benchmark],
+    args: argparse.Namespace,
+    folder: Path,
+    console: Console,
+) -> dict[str, tuple[EvaluationMetrics, dict[str, EvaluationMetrics]]]:
     """Return metrics and baselines of every dataset; writes the predictions of each as soon as they are there.
 
     Raises:
@@ -118,25 +131,39 @@ def evaluate_all(
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
     progress = StageProgress(console, {name: len(asked) for name, asked in questions.items()})
     for asked in questions.values():
-        check_prompts(asked, player.policy.tokenizer, player.config)
+        player.check_prompts(asked)
     evaluation = player.config.evaluation
     runner = player.runner(evaluation.temperature)
-    results: dict[str, tuple[EvaluationMetrics, dict[str, BaselineResult]]] = {}
+    results: dict[str, tuple[EvaluationMetrics, dict[str, EvaluationMetrics]]] = {}
     with progress.running():
         for name, asked in questions.items():
             seeds = question_seeds(player.config.seed, len(asked))
             with progress.stage(name, len(asked)) as advance:
                 trajectories = run_questions(runner, asked, seeds, evaluation.batch_size, advance)
                 write_predictions(folder / f"predictions_{name}.jsonl", trajectories)
-                compare = player.baselines(evaluation.temperature) if args.compare_baselines else None
-                baselines = measure_baselines(compare, asked, seeds, evaluation.batch_size) if compare else {}
+                baselines: dict[str, EvaluationMetrics] = {}
+                for method in BASELINES if args.compare_baselines else ():
+                    other = player.baseline_runner(method, evaluation.temperature)
+                    answered = run_questions(other, asked, seeds, evaluation.batch_size)
+                    write_predictions(folder / f"predictions_{name}.{method}.jsonl", answered)
+                    baselines[method] = measure(answered)
             results[name] = (measure(trajectories), baselines)
     return results
 
 
-def show(results: Mapping[str, DatasetResult], console: Console) -> None:
+def show(results: Mapping[str, DatasetResult], model: str, console: Console) -> None:
     """Print the tables."""
     metrics = {name: result.metrics for name, result in results.items()}
     console.print(figures_table("Evaluation", metrics))
     if any(result.baselines for result in results.values()):
-        console.print(baselines_table(metrics, {name: result.baselines for name, result in results.items()}))
+        measured = {
+            name: {method: _figures(found) for method, found in {"model": result.metrics, **result.baselines}.items()}
+            for name, result in results.items()
+        }
+        console.print(baselines_table(measured, model))
+
+
+def _figures(metrics: EvaluationMetrics) -> dict[str, dict[str, Any]]:
+    low, high = metrics.em_interval
+    em = {"value": metrics.em, "low": low, "high": high, "count": metrics.count}
+    return {"em": em, "f1": {"value": metrics.f1, "low": None, "high": None, "count": metrics.count}}

@@ -15,7 +15,8 @@ from stepsearch.data.synthetic import write_world
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.models.step_search_model import StepSearchModel
-from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, prepare
+from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
+from stepsearch.preparation.split_sources import raw_sources
 from stepsearch.search import build_search_engine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory
@@ -31,6 +32,8 @@ WORLD, DATA, WARM_START, BEFORE, TRAINING, AFTER = (
 # Rough shares of the time, for bars: what comes before training and can be shared, and training with what follows.
 START_SHARES = {WORLD: 1.0, DATA: 1.0, WARM_START: 35.0, BEFORE: 8.0}
 RUN_SHARES = {TRAINING: 46.0, AFTER: 8.0}
+GENERATED = "generated"
+"""What a generated world's questions are called: its files are in MuSiQue's format, and are not MuSiQue."""
 SAMPLING_TEMPERATURE = 1.0
 """Of the evaluations that sample, whatever temperature the others have."""
 
@@ -133,7 +136,8 @@ def make_world(raw: Path, config: Config) -> None:
 
 def prepare_data(raw: Path, folder: Path) -> None:
     """Prepare a generated world's questions and one knowledge base of all its passages."""
-    prepare(raw, folder, build_knowledge_base=True, report=lambda line: None)
+    sources = [source.called(GENERATED) for source in raw_sources(raw, "musique")]
+    prepare_splits(sources, folder, None, CorpusPlan(contexts=True), report=lambda line: None)
 
 
 def start_warm(config: Config, questions: list[Question], folder: Path, advance: Advance) -> None:

@@ -1,19 +1,56 @@
 """`stepsearch prepare-data`: raw benchmark files to training data and a knowledge base."""
 
 import argparse
+from pathlib import Path
 
-from stepsearch.preparation.pipeline import prepare
+from stepsearch.cli.audit import audit_corpus, read_all, write_report
+from stepsearch.cli.progress import open_console, say
+from stepsearch.errors import ConfigError
+from stepsearch.preparation.coverage import NEAR_DUPLICATE
+from stepsearch.preparation.pipeline import CorpusPlan, PreparationReport, prepare_splits
+from stepsearch.preparation.split_sources import SplitSource, hub_sources, raw_sources
+
+AUDIT_FILE = "data_audit.json"
+# An audit searches for every one of them, about ten times.
+AUDITED_QUESTIONS = 200
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prepare the data and say what comes next.
+    """Prepare the data, audit it against its knowledge base, and say what comes next.
 
     Raises:
+        ConfigError: the flags name nothing to prepare.
         DataError: a raw file is missing or malformed, or the output folder cannot be written.
     """
     folder = args.output_dir
-    prepare(args.raw_musique_dir, folder, args.max_train_samples, args.build_knowledge_base, report=print)
-    print(
-        f"next: stepsearch train --musique-path {folder / 'train_processed.json'} "
-        f"--eval-musique-path {folder / 'dev_processed.json'} --output-dir runs/train"
-    )
+    sources = _sources(args)
+    if not sources and args.corpus is None:
+        raise ConfigError("nothing to prepare: name --raw-musique-dir, --raw-dir, --hf-dataset or --corpus")
+    corpus = CorpusPlan(args.build_knowledge_base, args.corpus, index=not args.without_index)
+    report = prepare_splits(sources, folder, args.max_train_samples, corpus, report=print)
+    if report.paths:
+        # An earlier preparation's would not fit.
+        (folder / AUDIT_FILE).unlink(missing_ok=True)
+    if report.paths and report.knowledge_base is not None and corpus.index:
+        _audit(report, report.knowledge_base)
+    if report.train_path is not None:
+        dev = f"--eval-musique-path {report.dev_path} " if report.dev_path is not None else ""
+        print(f"next: stepsearch train --musique-path {report.train_path} {dev}--output-dir runs/train")
+
+
+def _sources(args: argparse.Namespace) -> list[SplitSource]:
+    if (args.raw_dir is None) != (args.dataset is None):
+        raise ConfigError("--raw-dir DIR and --dataset NAME go together")
+    if args.hf_dataset is not None:
+        return hub_sources(args.hf_dataset)
+    if args.raw_musique_dir is not None:
+        return raw_sources(args.raw_musique_dir, "musique")
+    return [] if args.raw_dir is None else raw_sources(args.raw_dir, args.dataset)
+
+
+def _audit(report: PreparationReport, knowledge_base: Path) -> None:
+    console = open_console()
+    questions = read_all(report.paths, AUDITED_QUESTIONS)
+    say(console, f"audit of the first {AUDITED_QUESTIONS} questions of each file ({len(questions):,}):")
+    result = audit_corpus(questions, knowledge_base, NEAR_DUPLICATE, console)
+    write_report(knowledge_base.parent / AUDIT_FILE, {"questions": len(questions)} | result.to_json())

@@ -3,7 +3,8 @@
 from stepsearch.data.benchmark import Benchmark
 from stepsearch.data.dataset import StepSearchDataset
 from stepsearch.data.knowledge_base import KnowledgeBase
-from stepsearch.data.processed import read_questions, write_processed
+from stepsearch.data.processed import write_processed
+from stepsearch.data.question_files import read_questions
 from stepsearch.data.readers import READERS, find_benchmark_file, read_benchmark
 from stepsearch.data.search_keys import fill_references, reference_queries, split_relation
 

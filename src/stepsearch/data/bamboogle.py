@@ -9,7 +9,7 @@ import io
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, bare_entry, collect
-from stepsearch.data.records import Record, decode_utf8, open_binary, read_records
+from stepsearch.data.records import Record, decode_utf8, open_unpacked, read_records
 from stepsearch.errors import DataError
 from stepsearch.types import Question
 
@@ -20,13 +20,18 @@ def read_bamboogle(path: Path) -> Benchmark:
     Raises:
         DataError: the file cannot be read or a record is malformed.
     """
-    if path.suffix.lower() == ".csv":
+    if is_csv(path):
         return Benchmark("bamboogle", _read_csv(path), [])
     return collect(read_records(path), "bamboogle", lambda record: bare_entry(record, "bamboogle"))
 
 
+def is_csv(path: Path) -> bool:
+    """Return whether a file's name says that it is CSV, packed or not."""
+    return path.name.lower().removesuffix(".gz").endswith(".csv")
+
+
 def _read_csv(path: Path) -> list[Question]:
-    with open_binary(path) as file:
+    with open_unpacked(path) as file:
         text = decode_utf8(file.read(), str(path))
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
-from stepsearch.data.processed import question_from_record, read_questions
+from stepsearch.data.processed import question_from_record
+from stepsearch.data.question_files import read_questions
 from stepsearch.data.records import as_record
 from stepsearch.errors import DataError
 from stepsearch.protocol import render_prompt
@@ -42,7 +43,7 @@ class StepSearchDataset(Sequence[Question]):
         """Load the questions.
 
         Args:
-            custom_data: a processed or raw MuSiQue file, or items of the processed format, of which `question` and
+            custom_data: a file that `read_questions` reads, or items of the processed format, of which `question` and
                 `answer` suffice, or questions.
             tokenizer: what `check_fits` measures prompts with.
 

@@ -1,14 +1,23 @@
 """HotpotQA's published JSON list, distractor and fullwiki alike.
 
 {_id, question, answer, type, supporting_facts: [[title, sentence]], context: [[title, [sentences]]]}
+
+The file says which articles a question needs, and neither what is to be asked of each nor what each answers. So a
+sub-question here stands for one supporting article: its text and its reference query are the article's title, and its
+answer is empty. Nothing is made up: the search-key reward then asks whether the policy searched for each article that
+the annotators named. Articles that the question itself names come first, since a searcher can only start from those;
+the others keep the order of the supporting facts.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
 from stepsearch.data.records import Record, read_records
-from stepsearch.types import Passage, Question
+from stepsearch.types import Passage, Question, SubQuestion
+
+_QUALIFIER = re.compile(r"\s*\([^()]*\)$")
 
 
 def read_hotpotqa(path: Path) -> Benchmark:
@@ -28,16 +37,39 @@ def hotpotqa_entry(record: Record) -> Entry:
     """
     # The sentences carry their own leading spaces.
     paragraphs = read_context(record, joint="")
-    golden = [paragraphs.get(title) for title in supporting_titles(record)]
+    text = record.filled_text("question")
+    titles = supporting_titles(record)
+    golden = all_or_none([paragraphs.get(title) for title in titles])
     question = Question(
         id=record.identifier("_id"),
-        question=record.filled_text("question"),
+        question=text,
         answers=(record.filled_text("answer"),),
-        golden_passages=all_or_none(golden),
+        sub_questions=_sub_questions(text, titles, dict(zip(titles, golden, strict=False))),
+        golden_passages=golden,
         dataset="hotpotqa",
         kind=record.text("type", default=""),
     )
     return Entry(question, tuple(paragraphs.values()))
+
+
+def without_qualifier(title: str) -> str:
+    """Return an article's title without the closing "(film)" or the like that only tells it from its namesakes."""
+    return _QUALIFIER.sub("", title) or title
+
+
+def _sub_questions(question: str, titles: Sequence[str], golden: Mapping[str, Passage]) -> tuple[SubQuestion, ...]:
+    lowered = question.lower()
+    # Sorting keeps the order of equals.
+    ordered = sorted(titles, key=lambda title: without_qualifier(title).lower() not in lowered)
+    return tuple(
+        SubQuestion(
+            question=title,
+            answer="",
+            search_queries=tuple(dict.fromkeys((without_qualifier(title), title))),
+            golden_passage_id=golden[title].id if title in golden else None,
+        )
+        for title in ordered
+    )
 
 
 def read_context(record: Record, joint: str) -> Mapping[str, Passage]:

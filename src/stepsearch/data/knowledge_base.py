@@ -23,6 +23,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
@@ -48,7 +49,7 @@ class KnowledgeBase(Sequence[Passage]):
 
     @classmethod
     def create(cls, folder: Path, passages: Iterable[Passage]) -> "KnowledgeBase":
-        """Write passages, each id once, as a knowledge base in place of the one that `folder` may hold; open it.
+        """Write passages, each id and content once, in place of the knowledge base that `folder` may hold; open it.
 
         Raises:
             DataError: there are no passages, or `folder` holds something else than a knowledge base.
@@ -115,6 +116,12 @@ class KnowledgeBase(Sequence[Passage]):
 class KnowledgeBaseWriter:
     """Writes a knowledge base passage by passage into a new folder; it can be opened once the writer is closed.
 
+    In memory it keeps where each line starts and hashes of what it has written: for 21 million passages 0.45 GB where
+    ids are hashes of the content, 0.7 GB with other ids.
+
+    Attributes:
+        repeated: passages left out so far because they had been written.
+
     Example:
         with KnowledgeBaseWriter(folder) as writer:
             writer.add_all(passages)
@@ -122,20 +129,30 @@ class KnowledgeBaseWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: set[str] = set()
+        self._contents = SeenHashes()
+        self._ids = SeenHashes()
         self._offsets = array("q", [0])
         self._hash = hashlib.blake2b(digest_size=16)
+        self.repeated = 0
         folder.mkdir(parents=True)
         self._file = (folder / PASSAGES_FILE).open("wb")
 
     def add_all(self, passages: Iterable[Passage]) -> None:
-        """Write passages, but for those of an id that has been written."""
+        """Write passages, but for those whose title and text, or whose id, have been written."""
         for passage in passages:
-            if passage.id not in self._seen:
+            if self._is_new(passage):
                 self._add(passage)
+            else:
+                self.repeated += 1
+
+    def _is_new(self, passage: Passage) -> bool:
+        content = Passage.from_text(passage.text, passage.title).id
+        if not self._contents.add(content.encode()):
+            return False
+        # An id that is the content's hash needs no second look.
+        return passage.id == content or self._ids.add(passage.id.encode())
 
     def _add(self, passage: Passage) -> None:
-        self._seen.add(passage.id)
         fields = {"id": passage.id, "title": passage.title, "text": passage.text}
         line = f"{json.dumps(fields, ensure_ascii=False)}\n".encode()
         self._file.write(line)
@@ -143,7 +160,7 @@ class KnowledgeBaseWriter:
         self._offsets.append(self._offsets[-1] + len(line))
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._offsets) - 1
 
     def __enter__(self) -> "KnowledgeBaseWriter":
         return self
@@ -156,13 +173,13 @@ class KnowledgeBaseWriter:
             self._finish()
 
     def _finish(self) -> None:
-        if not self._seen:
+        if not len(self):
             raise DataError("a knowledge base needs at least one passage, and there is none")
         np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, dtype=np.int64))
         manifest = {
             "format": FORMAT,
             "version": VERSION,
-            "passages": len(self._seen),
+            "passages": len(self),
             "bytes": self._offsets[-1],
             "fingerprint": self._hash.hexdigest(),
         }

@@ -7,33 +7,21 @@ Needed are `question`, `answer` and, in each of `subquestions`, `sub_question` a
 """
 
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from stepsearch.data.benchmark import Entry, collect
-from stepsearch.data.musique import musique_entry
-from stepsearch.data.records import Record, read_records, write_json_list
+from stepsearch.data.records import Record, write_json_lines, write_json_list
 from stepsearch.types import Passage, Question, SubQuestion
-
-
-def read_questions(path: Path) -> list[Question]:
-    """Return the questions of a processed file, or of a raw MuSiQue file; its first record tells which it is.
-
-    Raises:
-        DataError: the file is missing, malformed or empty, or an id occurs twice.
-    """
-    records = read_records(path)
-    first = next(records)
-    records = chain((first,), records)
-    if "question_decomposition" in first.values or "paragraphs" in first.values:
-        return collect(records, "musique", musique_entry).questions
-    return collect(records, "", lambda record: Entry(question_from_record(record))).questions
 
 
 def write_processed(path: Path, questions: Iterable[Question]) -> int:
     """Write questions in the processed format, in one piece; returns how many."""
     return write_json_list(path, map(question_to_item, questions))
+
+
+def write_processed_lines(path: Path, questions: Iterable[Question]) -> int:
+    """Write questions as JSON lines of the processed format, which `datasets` loads, in one piece; returns how many."""
+    return write_json_lines(path, map(question_to_item, questions))
 
 
 def question_to_item(question: Question) -> dict[str, Any]:

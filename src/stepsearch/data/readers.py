@@ -1,14 +1,15 @@
 """The benchmarks by name: how each is read, what its file is called, and where it is published."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stepsearch.data.bamboogle import read_bamboogle
-from stepsearch.data.benchmark import Benchmark
-from stepsearch.data.hotpotqa import read_hotpotqa
-from stepsearch.data.musique import read_musique
-from stepsearch.data.two_wiki import read_two_wiki
+from stepsearch.data.benchmark import Benchmark, Entry, EntryParser, or_bare, parse_entries
+from stepsearch.data.hotpotqa import hotpotqa_entry, read_hotpotqa
+from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE, musique_entry, read_musique
+from stepsearch.data.records import read_records
+from stepsearch.data.two_wiki import read_two_wiki, two_wiki_entry
 from stepsearch.errors import DataError
 
 Reader = Callable[[Path], Benchmark]
@@ -21,27 +22,49 @@ READERS: dict[str, Reader] = {
 }
 
 
+# Those whose records can be read one by one.
+_PARSERS: dict[str, EntryParser] = {"hotpotqa": hotpotqa_entry, "2wiki": two_wiki_entry, "musique": musique_entry}
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Where a benchmark comes from, and its evaluation file's names there, the preferred first."""
+    """Where a benchmark comes from, and its files' names there, the preferred first.
+
+    `file_names` are those of the evaluation file; `splits` has those of every published file by its split's name.
+    """
 
     title: str
     address: str
     file_names: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
 
+
+_HOTPOTQA_DEV = ("hotpot_dev_distractor_v1.json", "hotpot_dev_fullwiki_v1.json")
+_TWO_WIKI_DEV = ("2wikimultihop_dev.json", "2wiki*/dev.json", "2wiki*/dev.jsonl")
+_TWO_WIKI_TRAIN = ("2wikimultihop_train.json", "2wiki*/train.json", "2wiki*/train.jsonl")
+_BAMBOOGLE_TEST = ("bamboogle_test.jsonl", "bamboogle.csv")
 
 PUBLICATIONS: dict[str, Publication] = {
     "hotpotqa": Publication(
-        "HotpotQA", "https://hotpotqa.github.io", ("hotpot_dev_distractor_v1.json", "hotpot_dev_fullwiki_v1.json")
+        "HotpotQA",
+        "https://hotpotqa.github.io",
+        _HOTPOTQA_DEV,
+        {"train": ("hotpot_train_v1.1.json",), "dev": _HOTPOTQA_DEV},
     ),
     "2wiki": Publication(
         "2WikiMultiHopQA",
         "https://github.com/Alab-NII/2wikimultihop",
-        ("2wikimultihop_dev.json", "2wiki*/dev.json", "2wiki*/dev.jsonl"),
+        _TWO_WIKI_DEV,
+        {"train": _TWO_WIKI_TRAIN, "dev": _TWO_WIKI_DEV},
     ),
-    "musique": Publication("MuSiQue", "https://github.com/StonyBrookNLP/musique", ("musique_ans_v1.0_dev.jsonl",)),
+    "musique": Publication(
+        "MuSiQue",
+        "https://github.com/StonyBrookNLP/musique",
+        (DEV_FILE,),
+        {"train": (TRAIN_FILE,), "dev": (DEV_FILE,), "test": (TEST_FILE,)},
+    ),
     "bamboogle": Publication(
-        "Bamboogle", "https://github.com/ofirpress/self-ask", ("bamboogle_test.jsonl", "bamboogle.csv")
+        "Bamboogle", "https://github.com/ofirpress/self-ask", _BAMBOOGLE_TEST, {"test": _BAMBOOGLE_TEST}
     ),
 }
 
@@ -59,8 +82,41 @@ def read_benchmark(path: Path, dataset: str) -> Benchmark:
     return READERS[known_dataset(dataset)](path)
 
 
+def read_entries(path: Path, dataset: str) -> Iterator[Entry | None]:
+    """Yield the records of a benchmark's file one by one, None for one that its source calls unanswerable.
+
+    Raises:
+        DataError: the dataset is unknown, or the file is missing, malformed or empty.
+    """
+    parse = _PARSERS.get(known_dataset(dataset))
+    if parse is None:
+        return iter([Entry(question) for question in read_benchmark(path, dataset).questions])
+    return parse_entries(read_records(path), or_bare(parse, dataset))
+
+
+def find_split_file(folder: Path, dataset: str, split: str) -> Path | None:
+    """Return the file of a dataset's split, under a published name or as `<dataset>/<split>.json[l]`; None without one.
+
+    Raises:
+        DataError: the dataset is unknown.
+    """
+    return _find(folder, split_file_names(dataset, split))
+
+
+def split_file_names(dataset: str, split: str) -> list[str]:
+    """Return the names that a split's file may have in a folder.
+
+    Raises:
+        DataError: the dataset is unknown.
+    """
+    published = PUBLICATIONS[known_dataset(dataset)].splits.get(split, ())
+    return [*published, *(f"{dataset}/{split}{ending}" for ending in (".json", ".jsonl"))]
+
+
 def find_benchmark_file(folder: Path, dataset: str) -> Path:
     """Return the evaluation file of a dataset: under a published name, as `<dataset>.json[l]` or in `<dataset>/`.
+
+    Each may be packed with gzip, its name then ending in `.gz`.
 
     Raises:
         DataError: the dataset is unknown or nothing of it is in the folder; says what was looked for and where the
@@ -68,7 +124,7 @@ def find_benchmark_file(folder: Path, dataset: str) -> Path:
     """
     publication = PUBLICATIONS[known_dataset(dataset)]
     patterns = (*publication.file_names, *_plain_names(dataset))
-    found = next((file for pattern in patterns for file in _matches(folder, pattern)), None)
+    found = _find(folder, patterns)
     if found is None:
         reason = "" if folder.is_dir() else ", which is no folder"
         raise DataError(
@@ -94,6 +150,10 @@ def _plain_names(dataset: str) -> list[str]:
     return [f"{stem}{ending}" for stem in stems for ending in (".json", ".jsonl")]
 
 
+def _find(folder: Path, patterns: Sequence[str]) -> Path | None:
+    return next((file for pattern in patterns for file in _matches(folder, pattern)), None)
+
+
 def _matches(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files that fit a relative pattern; a `*` stands in a folder's name only, and that in any case."""
     parent, _, name = pattern.rpartition("/")
@@ -107,4 +167,5 @@ def _matches(folder: Path, pattern: str) -> Iterator[Path]:
         ]
     else:
         candidates = []
-    return (candidate for candidate in candidates if candidate.is_file())
+    names = (file for candidate in candidates for file in (candidate, candidate.with_name(f"{candidate.name}.gz")))
+    return (file for file in names if file.is_file())

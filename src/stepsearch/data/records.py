@@ -1,16 +1,22 @@
 """JSON records that know where they stand, so that every complaint names file, record and key.
 
-Files are JSON lines or one JSON list, whichever the content is; JSON lines are streamed.
+Files are JSON lines or one JSON list, whichever the content is, and may be packed with gzip; both are streamed.
 """
 
+import gzip
 import json
-import os
+import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from stepsearch.data.json_list import read_list
+from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError
+
+_GZIP_START = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def read_records(path: Path) -> Generator[Record]:
     Raises:
         DataError: the file is missing, empty, cut off, not UTF-8, or holds something else than objects.
     """
-    with open_binary(path) as file:
+    with open_unpacked(path) as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         file.seek(0)
         records = _listed(file, path) if start.startswith(b"[") else _lines(file, path)
@@ -134,6 +140,26 @@ def read_records(path: Path) -> Generator[Record]:
             yield record
     if empty:
         raise DataError(f"{path} is empty: it holds no record")
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Generator[BinaryIO]:
+    """Give the content of a file, unpacked where it starts as gzip does, whatever its name.
+
+    Raises:
+        DataError: the file cannot be read, or its packing is cut off or damaged.
+    """
+    with open_binary(path) as file:
+        packed = file.read(len(_GZIP_START)) == _GZIP_START
+        file.seek(0)
+        if not packed:
+            yield file
+            return
+        try:
+            with gzip.open(file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is no whole gzip file ({error}): cut off or damaged, get it again") from None
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -170,19 +196,39 @@ def write_json_list(path: Path, items: Iterable[Mapping[str, Any]]) -> int:
     Returns:
         How many items were written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            for item in items:
-                file.write(",\n" if count else "[\n")
-                file.write(json.dumps(item, ensure_ascii=False))
-                count += 1
-            file.write("\n]\n" if count else "[]\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for item in items:
+            file.write(",\n" if count else "[\n")
+            file.write(json.dumps(item, ensure_ascii=False))
+            count += 1
+        file.write("\n]\n" if count else "[]\n")
     return count
+
+
+def write_json_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> int:
+    """Write items as JSON lines in one piece, packed with gzip where the name ends in `.gz`.
+
+    Returns:
+        How many items were written.
+    """
+    count = 0
+    with replacing(path) as beside, _packing(path, beside) as file:
+        for item in items:
+            file.write(f"{json.dumps(item, ensure_ascii=False)}\n".encode())
+            count += 1
+    return count
+
+
+@contextmanager
+def _packing(path: Path, beside: Path) -> Generator[BinaryIO]:
+    with beside.open("wb") as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        # No file name and no time inside: equal content gives equal files.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:
@@ -194,8 +240,10 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:
 
 
 def _listed(file: BinaryIO, path: Path) -> Iterator[Record]:
-    for position, value in enumerate(_parse(decode_utf8(file.read(), str(path)), str(path)), start=1):
-        yield as_record(value, f"{path}, record {position}")
+    for position, (value, text) in enumerate(read_list(file, str(path)), start=1):
+        where = f"{path}, record {position}"
+        _refuse_half_characters(value, text, where)
+        yield as_record(value, where)
 
 
 def _parse(text: str, where: str) -> Any:
@@ -206,13 +254,14 @@ def _parse(text: str, where: str) -> Any:
         raise DataError(f"{where} is not whole JSON ({reason}): cut off or damaged, get it again") from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{where} is no JSON that can be read: {error}") from None
-    if "\\ud" in text or "\\uD" in text:
-        _refuse_half_characters(value, where)
+    _refuse_half_characters(value, text, where)
     return value
 
 
-def _refuse_half_characters(value: Any, where: str) -> None:
+def _refuse_half_characters(value: Any, text: str, where: str) -> None:
     """Raise where an escape stands for half a character, which no file can hold."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
-from stepsearch.data.hotpotqa import all_or_none, read_context, supporting_titles
+from stepsearch.data.hotpotqa import all_or_none, read_context, supporting_titles, without_qualifier
 from stepsearch.data.records import Record, read_records
 from stepsearch.data.search_keys import reference_queries
 from stepsearch.types import Passage, Question, SubQuestion
@@ -77,10 +77,13 @@ def _sub_questions(
 def _passage_of_subject(subjects: Sequence[str], golden: Mapping[str, Passage]) -> dict[str, str]:
     """Return the golden passage's id of each subject that has one.
 
-    A subject is often named otherwise than its article ("The Serpent's Egg" for "The Serpent's Egg (film)"); subjects
-    and supporting titles stand in the same order then.
+    A subject is often named otherwise than its article: "The Serpent's Egg" for "The Serpent's Egg (film)", which the
+    title shows, or "Matilda of Brabant" for "Matilda of Brabant, Countess of Holland", which only the order shows:
+    where there are as many subjects as supporting titles, they correspond.
     """
-    by_title = {subject: golden[subject].id for subject in subjects if subject in golden}
+    plain = {without_qualifier(title).casefold(): passage.id for title, passage in golden.items()}
+    by_title = {subject: plain[key] for subject in subjects if (key := subject.casefold()) in plain}
+    by_title |= {subject: golden[subject].id for subject in subjects if subject in golden}
     if len(subjects) != len(golden):
         return by_title
     return {subject: passage.id for subject, passage in zip(subjects, golden.values(), strict=True)} | by_title

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.table import Table
 
-from stepsearch.evaluation.baselines import PUBLISHED, PUBLISHED_SETTING, BaselineResult
 from stepsearch.evaluation.metrics import EvaluationMetrics
 
 _HEAD = ("questions", "EM", "EM, 95 % interval", "F1")
@@ -33,15 +32,6 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def published_json() -> dict[str, Any]:
-    """Return the published numbers and their setting as plain JSON values."""
-    rows = [
-        {"method": row.method, "model": row.model, "scores": {name: list(pair) for name, pair in row.scores.items()}}
-        for row in PUBLISHED
-    ]
-    return {"setting": PUBLISHED_SETTING, "unit": "percent, [EM, F1]", "results": rows}
 
 
 def figures_table(title: str, columns: Mapping[str, EvaluationMetrics]) -> Table:
@@ -84,26 +74,3 @@ def _figures(metrics: EvaluationMetrics) -> Iterable[tuple[str, str]]:
     if metrics.search.failed:
         yield "failed searches", str(metrics.search.failed)
     yield "format rate", f"{metrics.format_rate:.3f}"
-
-
-def baselines_table(
-    metrics: Mapping[str, EvaluationMetrics], baselines: Mapping[str, Mapping[str, BaselineResult]]
-) -> Table:
-    """Return EM / F1 in percent per dataset: this model's search, its baselines here, and the published numbers."""
-    table = Table(title="EM / F1 in percent", title_justify="left", caption=PUBLISHED_SETTING, caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for name, measured in metrics.items():
-        table.add_column(f"{name} (of {measured.count})", justify="right")
-    table.add_row("this model, searching", *(_percent(measured.em, measured.f1) for measured in metrics.values()))
-    for key, label in (("direct", "without search"), ("single_shot", "one search")):
-        cells = (baselines[name][key] for name in metrics)
-        table.add_row(f"this model, {label}", *(_percent(cell.em, cell.f1) for cell in cells))
-    table.add_section()
-    for row in PUBLISHED:
-        cells = (f"{em:.1f} / {f1:.1f}" for em, f1 in (row.scores[name] for name in metrics))
-        table.add_row(f"{row.method}, {row.model} (published)", *cells)
-    return table
-
-
-def _percent(em: float, f1: float) -> str:
-    return f"{100 * em:.1f} / {100 * f1:.1f}"

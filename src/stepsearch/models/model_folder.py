@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from stepsearch.errors import ModelError
+from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
 from stepsearch.protocol import TAGS
 
 RECORD = "stepsearch.json"
@@ -87,7 +88,11 @@ def read_record(name: str) -> dict[str, Any]:
 
 
 def save_model_folder(
-    folder: Path, causal_lm: PreTrainedModel, hf_tokenizer: PreTrainedTokenizerFast, record: Mapping[str, Any]
+    folder: Path,
+    causal_lm: PreTrainedModel,
+    hf_tokenizer: PreTrainedTokenizerFast,
+    record: Mapping[str, Any],
+    adapters: Adapters | None = None,
 ) -> None:
     """Write a model folder that appears whole or not at all; one that stood there is replaced.
 
@@ -98,7 +103,9 @@ def save_model_folder(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        causal_lm.save_pretrained(temporary)
+        causal_lm.save_pretrained(temporary, state_dict=None if adapters is None else adapters.merged(causal_lm))
+        if adapters is not None:
+            adapters.save(temporary / ADAPTER_FOLDER, causal_lm.config.name_or_path or "")
         hf_tokenizer.save_pretrained(temporary)
         content = json.dumps({"grammar": list(TAGS), **record}, indent=2, ensure_ascii=False)
         (temporary / RECORD).write_text(content + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from stepsearch.config import Config, ModelSettings, as_mapping
 from stepsearch.errors import ModelError
+from stepsearch.models.adapters import ACTOR, Adapters, using
 from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.models.trunk import default_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
@@ -40,6 +41,7 @@ class StepSearchModel(nn.Module):
         tokenizer: its tokenizer.
         record: what `stepsearch.json` said when it was loaded; empty for a model that was not saved here.
         value_head: critic on the policy's own trunk; None with a critic of its own.
+        adapters: what learns in place of the weights; None in full fine-tuning.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class StepSearchModel(nn.Module):
         self.tokenizer = tokenizer
         self.record = dict(record or {})
         self.value_head: ValueHead | None = None
+        self.adapters: Adapters | None = None
         self._head_is_plain = _self_test(self.causal_lm)
 
     @classmethod
@@ -78,10 +81,11 @@ class StepSearchModel(nn.Module):
     def save(self, folder: str | Path, record: Mapping[str, Any]) -> None:
         """Write a folder that transformers and vLLM load as it is, with `record` in `stepsearch.json`.
 
-        The folder appears whole or not at all; one that stood there is replaced.
+        An adapter is worked into the weights, and lies in `adapter/` as peft reads it too. The folder appears whole or
+        not at all; one that stood there is replaced.
         """
         prompt = {"prompt": self.tokenizer.prompt_style}
-        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, {**record, **prompt})
+        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, {**record, **prompt}, self.adapters)
 
     def train(self, mode: bool = True) -> "StepSearchModel":
         """Keep dropout off: the distribution that is trained has to be the one that was sampled from."""
@@ -105,6 +109,17 @@ class StepSearchModel(nn.Module):
             temperature: divides the logits, as when sampling.
             with_entropy: False leaves the entropy out where nothing reads it.
         """
+        with using(self.adapters, ACTOR):
+            return self._scores(input_ids, response_mask, temperature, with_entropy)
+
+    def score_as_loaded(
+        self, input_ids: Tensor, response_mask: Tensor, temperature: float, with_entropy: bool
+    ) -> TokenScores:
+        """Return what `forward` does with all adapters off."""
+        with using(self.adapters, None):
+            return self._scores(input_ids, response_mask, temperature, with_entropy)
+
+    def _scores(self, input_ids: Tensor, response_mask: Tensor, temperature: float, with_entropy: bool) -> TokenScores:
         chosen = response_mask[:, 1:].bool()
         targets = input_ids[:, 1:][chosen]
         if self._head_is_plain:

@@ -76,6 +76,34 @@ class ModelTokenizer:
         inside = self.encode_plain([neutralise(question)])[0]
         return [*self.encode_markup(before), *inside, *self.encode_markup(after)]
 
+    def encode_parts(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
+        """Return the ids of own and outside text in a row, as of one text; what is special in outside text is spelled.
+
+        Args:
+            parts: each a text, and whether it is from outside.
+        """
+        if not any(outside and self._names_a_token(text) for text, outside in parts):
+            return self.encode_markup("".join(text for text, _ in parts))
+        encoded = [self.encode_plain([text])[0] if outside else self.encode_markup(text) for text, outside in parts]
+        return [index for ids in encoded for index in ids]
+
+    def encode_message(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
+        """Return the ids of a prompt of one's own: a user's message where there is a chat template, else a beginning.
+
+        Args:
+            parts: as `encode_parts` takes them.
+        """
+        before, after = self._frame
+        return [*self._start, *self.encode_parts([(before, False), *parts, (after, False)])]
+
+    @cached_property
+    def _frame(self) -> tuple[str, str]:
+        """What the chat template writes before and after a user's message; nothing for a plain prompt."""
+        if self.prompt_style != CHAT:
+            return "", ""
+        before, after = self._chat_text(_PLACEHOLDER).split(_PLACEHOLDER)
+        return before, after
+
     def encode_markup(self, text: str) -> list[int]:
         """Return the ids of text of the environment's own, tags of the grammar included."""
         return self.hf(text, add_special_tokens=False)["input_ids"] if text else []
@@ -147,7 +175,10 @@ class ModelTokenizer:
     def _prompt_text(self, question: str) -> str:
         if self.prompt_style != CHAT:
             return render_prompt(self.prompt_style, question)
-        messages = [{"role": "user", "content": render_prompt("instructions", question).strip()}]
+        return self._chat_text(render_prompt("instructions", question).strip())
+
+    def _chat_text(self, message: str) -> str:
+        messages = [{"role": "user", "content": message}]
         return self.hf.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
     def _spell(self, text: str) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from stepsearch.models.adapters import CRITIC, Adapters, using
 from stepsearch.models.trunk import enable_gradient_checkpointing, hidden_before, scatter_to_mask
 
 
@@ -38,18 +39,24 @@ def new_value_head(causal_lm: PreTrainedModel, seed: int) -> ValueHead:
 
 
 class ValueModel(nn.Module):
-    """A critic of its own: a trunk that starts as a copy of the policy's, and a fresh head."""
+    """A critic of its own: a fresh head on a copy of the policy's trunk, or on the trunk with an adapter of its own."""
 
-    def __init__(self, trunk: PreTrainedModel, head: ValueHead) -> None:
+    def __init__(self, trunk: PreTrainedModel, head: ValueHead, adapters: Adapters | None = None) -> None:
         super().__init__()
         self.trunk = trunk.eval()
         self.head = head
+        self.adapters = adapters
 
     @classmethod
     def from_causal_lm(cls, causal_lm: PreTrainedModel, seed: int) -> "ValueModel":
         """Return a critic whose trunk is a copy of that model's decoder."""
         trunk = cast(PreTrainedModel, copy.deepcopy(causal_lm.get_decoder()))
         return cls(trunk.requires_grad_(True), new_value_head(causal_lm, seed))
+
+    @classmethod
+    def on_adapters(cls, causal_lm: PreTrainedModel, adapters: Adapters, seed: int) -> "ValueModel":
+        """Return a critic that reads the model's own trunk through the critic's adapter."""
+        return cls(cast(PreTrainedModel, causal_lm.get_decoder()), new_value_head(causal_lm, seed), adapters)
 
     def train(self, mode: bool = True) -> "ValueModel":
         """Keep dropout off, as in the policy."""
@@ -69,4 +76,5 @@ class ValueModel(nn.Module):
             response_mask: [B, T] 1 where the policy sampled the token; never at position 0.
         """
         chosen = response_mask[:, 1:].bool()
-        return scatter_to_mask(self.head(hidden_before(self.trunk, input_ids)[chosen]), chosen)
+        with using(self.adapters, CRITIC):
+            return scatter_to_mask(self.head(hidden_before(self.trunk, input_ids)[chosen]), chosen)

@@ -113,13 +113,13 @@ class ReadingDrills:
         for question in questions:
             golden = {passage.id: passage for passage in question.golden_passages}
             for hop in question.sub_questions:
-                if hop.golden_passage_id in golden:
+                if hop.golden_passage_id in golden and hop.answer:
                     self._passages[hop.golden_passage_id] = golden[hop.golden_passage_id]
                     self._facts.setdefault(hop.golden_passage_id, {})[_label(hop)] = hop.answer
         if not self._facts:
             raise DataError(
-                "the warm start's reading drills need questions whose sub-questions name their golden documents: leave "
-                "the kind reading out of warm_start.phases, or train a model that needs no warm start (model.name)"
+                "the warm start's reading drills need sub-questions with answers and golden documents: leave the kind "
+                "reading out of warm_start.phases, or train a model that needs no warm start (model.name)"
             )
 
     def write(self, count: int, rng: random.Random) -> list[Demonstration]:

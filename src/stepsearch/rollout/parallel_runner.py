@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from stepsearch.rollout.runner import RolloutRunner
+from stepsearch.rollout.runner import EpisodeRunner
 from stepsearch.side_by_side import side_by_side
 from stepsearch.types import Question, Trajectory
 
@@ -17,7 +17,7 @@ class ParallelRunner:
         runners: each with an engine of its own; a search that they share is asked by one at a time.
     """
 
-    def __init__(self, runners: Sequence[RolloutRunner]) -> None:
+    def __init__(self, runners: Sequence[EpisodeRunner]) -> None:
         self._runners = runners
 
     def run(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Trajectory]:

@@ -2,7 +2,7 @@
 
 logs/train.log            lines for people
 logs/metrics.jsonl        one line per step, every metric; where there is a dev evaluation, step 0 has that of the start
-logs/trajectories.jsonl   now and then a few whole episodes with their rewards
+logs/trajectories.jsonl   now and then a few whole episodes with their rewards, and what was known of each token
 logs/tensorboard/         the same metrics as curves
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Self
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from stepsearch.errors import StepSearchError, TrainingError
+from stepsearch.training.token_facts import TokenFacts
 from stepsearch.types import Trajectory, TrajectoryReward
 
 logger = logging.getLogger("stepsearch.training")
@@ -77,14 +78,23 @@ class MetricLog:
             self._curves.flush()
 
     def write_trajectories(
-        self, step: int, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward]
+        self,
+        step: int,
+        trajectories: Sequence[Trajectory],
+        rewards: Sequence[TrajectoryReward],
+        facts: Sequence[TokenFacts],
     ) -> None:
-        """Write whole episodes with every part of their rewards."""
+        """Write whole episodes with every part of their rewards, and what the update knew of each token."""
         self._append(
             TRAJECTORIES,
             [
-                {"step": step, "reward": {**asdict(reward), "total": reward.total}, "trajectory": trajectory.to_json()}
-                for trajectory, reward in zip(trajectories, rewards, strict=True)
+                {
+                    "step": step,
+                    "reward": {**asdict(reward), "total": reward.total},
+                    "trajectory": trajectory.to_json(),
+                    "tokens": asdict(tokens),
+                }
+                for trajectory, reward, tokens in zip(trajectories, rewards, facts, strict=True)
             ],
         )
 

@@ -27,7 +27,11 @@ def rollout_metrics(trajectories: Sequence[Trajectory], seconds: float) -> dict[
         "rollout/sampled_tokens": sampled / count,
         "rollout/tokens_per_second": sampled / seconds,
         "rollout/corrections": sum(t.corrections for t in trajectories) / count,
-        **{f"rollout/stop/{reason.value}": reasons[reason] / count for reason in StopReason},
+        **{
+            f"rollout/stop/{reason.value}": reasons[reason] / count
+            for reason in StopReason
+            if reason is not StopReason.NO_REPLY
+        },
     }
 
 

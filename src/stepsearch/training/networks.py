@@ -1,6 +1,7 @@
 """What is trained and what it is held against: policy, critic and reference, as `accelerate` prepares them."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, cast
@@ -8,12 +9,13 @@ from typing import NamedTuple, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError
-from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.adapters import CRITIC, add_adapters, using
+from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
 from stepsearch.training.schedules import warmup_factor
 
@@ -51,6 +53,28 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedWeights:
+    """The state of a network of which most never changes: what its learner learns."""
+
+    learner: Learner
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the parameters by their place."""
+        return {str(place): parameter.detach() for place, parameter in enumerate(self.learner.parameters)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set the parameters.
+
+        Raises:
+            ValueError: there are more or fewer of them.
+            RuntimeError: one has another shape.
+        """
+        for weights, parameter in zip(state.values(), self.learner.parameters, strict=True):
+            parameter.copy_(weights)
 
 
 class Networks(NamedTuple):
@@ -106,6 +130,8 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
     elif settings.critic == "shared":
         value_model, critic = None, new_value_head(policy.causal_lm, config.seed)
         policy.value_head = critic
+    elif policy.adapters is not None:
+        value_model = critic = ValueModel.on_adapters(policy.causal_lm, policy.adapters, config.seed)
     else:
         value_model = critic = ValueModel.from_causal_lm(policy.causal_lm, config.seed)
     if settings.gradient_checkpointing:
@@ -116,7 +142,9 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
     policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
     critic_learner = None
     if critic is not None:
-        critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
+        # Of adapters, only the one that is on counts as learning.
+        with using(value_model and value_model.adapters, CRITIC):
+            critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
     return Networks(
         policy=accelerator.prepare(policy),
         value_model=None if value_model is None else accelerator.prepare(value_model),
@@ -125,7 +153,35 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
     )
 
 
-def prepare_reference(policy: StepSearchModel, accelerator: Accelerator) -> StepSearchModel:
+def give_adapters(policy: StepSearchModel, config: Config) -> None:
+    """Freeze the policy and let adapters learn in its place, if the settings ask for it.
+
+    Raises:
+        ConfigError: peft is not installed, or the settings name layers that there are not.
+    """
+    if config.lora.rank:
+        with_critic = config.training.critic == "separate"
+        policy.adapters = add_adapters(policy.causal_lm, config.lora, config.seed, with_critic)
+
+
+class FrozenTrunk(nn.Module):
+    """The reference of a policy with adapters: the same model with all of them off, at no memory of its own."""
+
+    def __init__(self, policy: StepSearchModel) -> None:
+        super().__init__()
+        # In a tuple, so that the policy's parameters are not this module's.
+        self._policy = (policy,)
+
+    def forward(
+        self, input_ids: Tensor, response_mask: Tensor, temperature: float = 1.0, with_entropy: bool = True
+    ) -> TokenScores:
+        """Return what `StepSearchModel` does."""
+        return self._policy[0].score_as_loaded(input_ids, response_mask, temperature, with_entropy)
+
+
+def prepare_reference(policy: StepSearchModel, accelerator: Accelerator) -> StepSearchModel | FrozenTrunk:
     """Return the policy as it is now, never to learn, and read in the same precision as the policy."""
+    if policy.adapters is not None:
+        return cast(FrozenTrunk, accelerator.prepare_model(FrozenTrunk(policy), evaluation_mode=True))
     reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer).requires_grad_(False)
     return cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from stepsearch.config import TrainingSettings
+from stepsearch.models.adapters import CRITIC, using
 from stepsearch.models.step_search_model import TokenScores
 from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import PPOBatch, microbatches
@@ -68,12 +69,14 @@ class _Part:
         loss: summed over the sampled tokens of a micro-batch.
         learners: its optimisers, by the name that the norm of their gradients is logged under.
         idle: learners whose parameters are in the module and do not learn now.
+        adapter: makes the block in which its adapter is on: what a backward pass computes again has to find it on.
     """
 
     module: nn.Module
     loss: Callable[[PPOBatch, _Totals], Tensor]
     learners: Mapping[str, Learner]
     idle: tuple[Learner, ...] = ()
+    adapter: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def forget_gradients(self) -> None:
         for learner in (*self.learners.values(), *self.idle):
@@ -159,7 +162,8 @@ class PPOUpdate:
             return [_Part(policy, self._policy_loss, for_policy)]
         for_critic = {"critic_grad_norm": self._networks.critic_learner}
         if value_model is not None:
-            critic = _Part(value_model, self._value_loss, for_critic)
+            adapters = self._accelerator.unwrap_model(value_model).adapters
+            critic = _Part(value_model, self._value_loss, for_critic, adapter=partial(using, adapters, CRITIC))
             return [critic] if warming else [_Part(policy, self._policy_loss, for_policy), critic]
         if warming:
             return [_Part(policy, self._value_loss, for_critic, idle=(self._networks.policy_learner,))]
@@ -168,8 +172,9 @@ class PPOUpdate:
     def _learn(self, part: _Part, batch: PPOBatch, minibatches: list[list[int]]) -> _Totals:
         """Take an optimiser step per minibatch; return the sums of what was seen."""
         totals = _Totals()
-        for rows in minibatches:
-            self._optimise(part, batch.select(rows), totals)
+        with part.adapter():
+            for rows in minibatches:
+                self._optimise(part, batch.select(rows), totals)
         return totals
 
     def _optimise(self, part: _Part, minibatch: PPOBatch, totals: _Totals) -> None:

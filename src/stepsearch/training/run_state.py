@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from stepsearch.errors import ModelError
 from stepsearch.search.guarded_search import GuardedSearch
-from stepsearch.training.networks import Networks
+from stepsearch.training.networks import LearnedWeights, Networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,17 @@ def restore_run(
 
 def _parts(networks: Networks, accelerator: Accelerator) -> dict[str, Any]:
     """Return what has a state, by its name in a checkpoint."""
+    policy = accelerator.unwrap_model(networks.policy)
+    is_adapted = policy.adapters is not None
     parts: dict[str, Any] = {
-        "policy": accelerator.unwrap_model(networks.policy),
+        "policy": LearnedWeights(networks.policy_learner) if is_adapted else policy,
         "policy_optimizer": networks.policy_learner.optimizer,
     }
     if networks.critic_learner is not None:
         parts["critic_optimizer"] = networks.critic_learner.optimizer
-    if networks.value_model is not None:
+    if networks.critic_learner is not None and is_adapted:
+        parts["critic"] = LearnedWeights(networks.critic_learner)
+    elif networks.value_model is not None:
         parts["critic"] = accelerator.unwrap_model(networks.value_model)
     return parts
 

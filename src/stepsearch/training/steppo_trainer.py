@@ -31,13 +31,14 @@ from stepsearch.training.metrics import (
     rollout_metrics,
     search_metrics,
 )
-from stepsearch.training.networks import prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
 from stepsearch.training.reading import Readings, read_batch, reads_policy
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress, restore_run, run_state
 from stepsearch.training.schedules import question_indices, total_steps
+from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -89,6 +90,7 @@ class StePPOTrainer:
     ) -> None:
         check_sampling(config.rollout)
         check_prompts(questions, policy.tokenizer, config)
+        give_adapters(policy, config)
         check_weights(policy.causal_lm)
         settings = config.training
         if settings.threads is not None:
@@ -96,7 +98,8 @@ class StePPOTrainer:
         self._policy, self._runner, self._search = policy, runner, search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
-        self._workers = usable_workers(settings, policy.causal_lm.device)
+        # Adapters of one trunk take turns.
+        self._workers = 1 if policy.adapters else usable_workers(settings, policy.causal_lm.device)
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
         self._schedule_steps = self._total_steps
         self._step = 0
@@ -134,7 +137,7 @@ class StePPOTrainer:
         checkpoints.check_fingerprint(state["fingerprint"], self._fingerprint())
         progress = restore_run(state, self._networks, self._accelerator, self._search)
         self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
-        if self._reference is not None:
+        if isinstance(self._reference, StepSearchModel):
             weights = checkpoints.load_reference(self._run_folder.checkpoints)
             self._reference.causal_lm.load_state_dict(weights)
         return self._step
@@ -148,7 +151,7 @@ class StePPOTrainer:
         """
         if self._step == 0:
             checkpoints.check_unused(self._run_folder.checkpoints)
-            if self._reference is not None:
+            if isinstance(self._reference, StepSearchModel):
                 checkpoints.save_reference(self._run_folder.checkpoints, self._reference.causal_lm.state_dict())
         tensorboard = self._config.logging.tensorboard
         with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
@@ -177,7 +180,7 @@ class StePPOTrainer:
         with self._timed("update"):
             diagnostics = self._update(batch)
         self._step += 1
-        return self._log(log, trajectories, rewards, batch_metrics(batch, readings.entropy) | diagnostics)
+        return self._log(log, trajectories, rewards, batch, batch_metrics(batch, readings.entropy) | diagnostics)
 
     def _collect(self) -> list[Trajectory]:
         """Play the step's questions; which they are and their noise are functions of the seed and the step."""
@@ -253,6 +256,7 @@ class StePPOTrainer:
         log: MetricLog,
         trajectories: Sequence[Trajectory],
         rewards: Sequence[TrajectoryReward],
+        batch: PPOBatch,
         diagnostics: Mapping[str, float],
     ) -> dict[str, float]:
         """Measure the step, evaluate if it is time, write everything down, and return it."""
@@ -276,7 +280,9 @@ class StePPOTrainer:
             log.warn(alarm)
         self._collapse = collapse(metrics, self._config.training)
         if self._is_due(settings.trajectories_every) or self._step == 1:
-            log.write_trajectories(self._step, trajectories[: settings.trajectories], rewards[: settings.trajectories])
+            shown, pieces = slice(settings.trajectories), self._policy.tokenizer.token_pieces()
+            facts = token_facts(batch, trajectories[shown], pieces)
+            log.write_trajectories(self._step, trajectories[shown], rewards[shown], facts)
         return metrics
 
     def _log_start(self, log: MetricLog) -> None:

@@ -33,6 +33,12 @@ def test_promised_evaluate_with_overrides_after_a_list() -> None:
     assert args.overrides == ["search.top_k=2", "seed=3"]
 
 
+def test_report() -> None:
+    args = parse(["report", "--results", "r", "--beside", "b", "--training-logs", "l", "--output", "o.html"])
+    assert (args.results, args.beside, args.training_logs) == (Path("r"), Path("b"), Path("l"))
+    assert args.output == Path("o.html")
+
+
 def test_every_benchmark_that_is_read_can_be_named() -> None:
     assert set(DATASETS) == set(READERS)
 

@@ -81,7 +81,7 @@ def test_names_that_are_no_folders_are_refused(name: str) -> None:
         read(own=(f"{name}=reward.answer=false",))
 
 
-@pytest.mark.parametrize("override", ["reward.step_scale=0", "training.learning_rate=1e-3", "rollout.slots=128"])
+@pytest.mark.parametrize("override", ["reward.step_scale=0", "training.learning_rate=1e-3", "rollout.slots=256"])
 def test_what_a_start_does_not_depend_on_is_shared(override: str) -> None:
     assert start_of(override) == start_of()
 

@@ -11,7 +11,14 @@ def test_genuine_sample(real_data):
     first = benchmark.questions[0]
     assert (first.id, first.answers) == ("bamboogle_1", ("james madison",))
     assert first.question == "Who was president of the United States in the year that Citibank was founded?"
-    assert first.golden_passages == ()
+    by_id = {question.id: question for question in benchmark.questions}
+    assert by_id["bamboogle_2"].answers == ("Titan IIIE",)
+    assert by_id["bamboogle_3"].question == (
+        "In what year was the company that was founded as Sound of Music added to the S&P 500?"
+    )
+    assert by_id["bamboogle_3"].answers == ("1999",)
+    # It names neither documents nor hops.
+    assert all(q.golden_passages == () and q.sub_questions == () and q.hops is None for q in benchmark.questions)
 
 
 def test_published_csv(tmp_path):

@@ -32,7 +32,23 @@ def test_golden_passages_are_whole_paragraphs_in_the_order_of_the_facts(tmp_path
     ]
     assert question.kind == "bridge"
     assert question.hops is None
-    assert question.sub_questions == ()
+
+
+def test_a_sub_question_is_the_title_of_a_supporting_article_and_no_more(tmp_path):
+    facts = [["Ann Lee", 0], ["Up (film)", 0]]
+    context = [["Up (film)", ["Up is a film."]], ["Ann Lee", ["Ann."]]]
+    [question] = read_hotpotqa(written(tmp_path, record(supporting_facts=facts, context=context))).questions
+    up, ann = question.sub_questions
+    # The question names "Up", so that a searcher can start there.
+    assert (up.question, up.search_queries, up.answer) == ("Up (film)", ("Up", "Up (film)"), "")
+    assert (ann.question, ann.search_queries, ann.answer) == ("Ann Lee", ("Ann Lee",), "")
+    ann_passage, up_passage = question.golden_passages
+    assert (up.golden_passage_id, ann.golden_passage_id) == (up_passage.id, ann_passage.id)
+
+
+def test_titles_are_known_where_the_context_lacks_their_articles(tmp_path):
+    [question] = read_hotpotqa(written(tmp_path, record(supporting_facts=[["Up", 0], ["Absent", 0]]))).questions
+    assert [(sub.question, sub.golden_passage_id) for sub in question.sub_questions] == [("Up", None), ("Absent", None)]
 
 
 def test_half_of_the_golden_passages_is_none(tmp_path):
@@ -76,3 +92,28 @@ def test_genuine_record_by_hand(real_data):
         "Isfahan, Iran. It's located in Nimavar Bazaar and belongs to Safavid era. "
         "This school was built in 1691 in the era of Suleiman I."
     )
+
+
+def test_genuine_sub_questions_by_hand(real_data):
+    questions = {q.id: q for q in read_hotpotqa(real_data / "hotpot_dev_distractor_v1.sample100.json").questions}
+
+    school = questions["5ab516485542990594ba9cfc"]
+    assert [sub.question for sub in school.sub_questions] == ["Nimavar school", "Bazaar"]
+    assert [sub.golden_passage_id for sub in school.sub_questions] == [p.id for p in school.golden_passages]
+
+    comparison = questions["5a7e37095542995ed0d166d5"]
+    assert comparison.question == "Which film director is younger, Robert Z. Leonard or Sinclair Hill?"
+    assert [sub.search_queries for sub in comparison.sub_questions] == [("Robert Z. Leonard",), ("Sinclair Hill",)]
+    assert [passage.title for passage in comparison.golden_passages] == ["Robert Z. Leonard", "Sinclair Hill"]
+    assert comparison.golden_passages[1].text.startswith("Sinclair Hill")
+
+    olympics = questions["5a8f92fb55429918e830d271"]
+    assert [sub.question for sub in olympics.sub_questions] == ["Sara Symington", "2000 Summer Olympics"]
+    assert olympics.answers == ("2000 Summer Olympic Games",)
+
+
+def test_every_golden_passage_of_the_genuine_sample_has_its_sub_question(real_data):
+    for question in read_hotpotqa(real_data / "hotpot_dev_distractor_v1.sample100.json").questions:
+        linked = [sub.golden_passage_id for sub in question.sub_questions]
+        assert sorted(linked) == sorted(passage.id for passage in question.golden_passages)
+        assert all(sub.search_queries and not sub.answer for sub in question.sub_questions)

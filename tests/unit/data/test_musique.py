@@ -93,3 +93,21 @@ def test_genuine_records_by_hand(real_data):
     menzies = questions["2hop__29367_29376"]
     assert [passage.title for passage in menzies.golden_passages] == ["Liberal Party of Australia"] * 2
     assert len({passage.id for passage in menzies.golden_passages}) == 2
+
+    vivaldi = questions["3hop1__409517_547811_80702"]
+    assert vivaldi.answers == ("Rialto Bridge", "Ponte di Rialto")
+    assert [(sub.question, sub.answer) for sub in vivaldi.sub_questions] == [
+        ("Scanderbeg >> composer", "Antonio Vivaldi"),
+        ("Antonio Vivaldi >> place of birth", "Venice"),
+        ("what is the name of the famous bridge in Venice", "Rialto Bridge"),
+    ]
+    assert [passage.title for passage in vivaldi.golden_passages] == [
+        "Scanderbeg (opera)",
+        "Orlando furioso (Vivaldi, 1714)",
+        "Rialto Bridge",
+    ]
+    assert vivaldi.sub_questions[1].search_queries == (
+        "Antonio Vivaldi place of birth",
+        "birthplace of Antonio Vivaldi",
+        "where was Antonio Vivaldi born",
+    )

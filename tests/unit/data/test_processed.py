@@ -3,7 +3,8 @@ import json
 import pytest
 
 from stepsearch.data.musique import read_musique
-from stepsearch.data.processed import read_questions, write_processed
+from stepsearch.data.processed import write_processed
+from stepsearch.data.question_files import read_questions
 from stepsearch.data.two_wiki import read_two_wiki
 from stepsearch.errors import DataError
 

@@ -1,9 +1,10 @@
+import gzip
 import json
 import re
 
 import pytest
 
-from stepsearch.data.readers import READERS, find_benchmark_file, read_benchmark
+from stepsearch.data.readers import READERS, find_benchmark_file, find_split_file, read_benchmark, read_entries
 from stepsearch.errors import DataError
 
 
@@ -156,3 +157,53 @@ def test_missing_file_and_folder_in_place_of_file(tmp_path):
         read_benchmark(tmp_path / "absent.json", "musique")
     with pytest.raises(DataError, match="is a folder"):
         read_benchmark(tmp_path, "musique")
+
+
+@pytest.mark.parametrize("dataset", sorted(READERS))
+def test_packed_files_are_read_as_they_are(dataset, real_data, tmp_path):
+    plain, packed = tmp_path / "plain.json", tmp_path / "packed.json.gz"
+    plain.write_bytes(whole(dataset, real_data))
+    packed.write_bytes(gzip.compress(whole(dataset, real_data)))
+    assert read_benchmark(packed, dataset) == read_benchmark(plain, dataset)
+
+
+def test_packed_csv(tmp_path):
+    path = tmp_path / "bamboogle.csv.gz"
+    path.write_bytes(gzip.compress(b"Question,Answer\nWho?,Ann\n"))
+    assert read_benchmark(path, "bamboogle").questions[0].answers == ("Ann",)
+
+
+def test_packed_file_cut_off(real_data, tmp_path):
+    path = tmp_path / "cut.json.gz"
+    packed = gzip.compress(whole("hotpotqa", real_data))
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=r"cut\.json\.gz is no whole gzip file"):
+        read_benchmark(path, "hotpotqa")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "name"),
+    [
+        ("hotpotqa", "train", "hotpot_train_v1.1.json"),
+        ("hotpotqa", "dev", "hotpot_dev_distractor_v1.json.gz"),
+        ("2wiki", "train", "2WikiMultihopQA/train.json"),
+        ("musique", "train", "musique_ans_v1.0_train.jsonl.gz"),
+        ("bamboogle", "test", "bamboogle.csv"),
+        ("2wiki", "test", "2wiki/test.jsonl"),
+    ],
+)
+def test_files_of_splits(dataset, split, name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("x", encoding="utf-8")
+    assert find_split_file(tmp_path, dataset, split) == tmp_path / name
+    assert find_split_file(tmp_path, dataset, "other") is None
+
+
+@pytest.mark.parametrize("dataset", sorted(READERS))
+def test_entries_one_by_one_are_the_benchmark(dataset, real_data, tmp_path):
+    path = tmp_path / "b.json"
+    path.write_bytes(whole(dataset, real_data))
+    benchmark = read_benchmark(path, dataset)
+    entries = list(read_entries(path, dataset))
+    assert [entry.question for entry in entries] == benchmark.questions
+    assert {p for entry in entries for p in entry.passages} == set(benchmark.passages)

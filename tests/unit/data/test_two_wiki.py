@@ -45,7 +45,15 @@ def test_evidences_become_sub_questions(tmp_path):
 def test_subject_without_an_article_of_its_own(tmp_path):
     evidences = [*record()["evidences"], ["Someone", "country", "Italy"]]
     [question] = read_two_wiki(written(tmp_path, record(evidences=evidences))).questions
-    assert [sub.golden_passage_id is not None for sub in question.sub_questions] == [False, True, False]
+    assert [sub.golden_passage_id is not None for sub in question.sub_questions] == [True, True, False]
+
+
+def test_a_title_is_known_without_its_qualifier_where_the_order_does_not_tell(tmp_path):
+    facts = [["Ann Lee", 1], ["Up (film)", 0]]
+    evidences = [["up", "director", "Ann Lee"], ["Ann Lee", "place of death", "Rome"], ["Someone", "country", "Italy"]]
+    [question] = read_two_wiki(written(tmp_path, record(evidences=evidences, supporting_facts=facts))).questions
+    ann, film = question.golden_passages
+    assert [sub.golden_passage_id for sub in question.sub_questions] == [film.id, ann.id, None]
 
 
 def test_malformed_evidence(tmp_path):
@@ -78,3 +86,37 @@ def test_genuine_records_by_hand(real_data):
 
     directors = questions["57bfca9a095d11ebbdaeac1f6bf848b6"]
     assert [sub.answer for sub in directors.sub_questions] == ["Kurt Maetzig, Günter Reisch", "Isiah Medina"]
+
+    # Four hops: two films, then their directors; the sub-questions stand in the order of the evidences.
+    older = questions["525d90d9086f11ebbd62ac1f6bf848b6"]
+    assert (older.kind, older.hops, older.answers) == ("bridge_comparison", 4, ("Gang Bullets",))
+    assert [(sub.subject, sub.relation, sub.answer) for sub in older.sub_questions] == [
+        ("Solange Leben in mir ist", "director", "Günter Reisch"),
+        ("Gang Bullets", "director", "Lambert Hillyer"),
+        ("Günter Reisch", "date of birth", "24 November 1927"),
+        ("Lambert Hillyer", "date of birth", "July 8, 1893"),
+    ]
+    assert [passage.title for passage in older.golden_passages] == [sub.subject for sub in older.sub_questions]
+    assert [sub.golden_passage_id for sub in older.sub_questions] == [p.id for p in older.golden_passages]
+    assert older.sub_questions[2].search_queries == (
+        "Günter Reisch date of birth",
+        "date of birth of Günter Reisch",
+        "when was Günter Reisch born",
+    )
+
+    stepchild = questions["41611f820baf11ebab90acde48001122"]
+    assert (stepchild.question, stepchild.kind) == ("Who is the stepchild of Paal Bog?", "inference")
+    assert stepchild.answers == ("Øystein Gullvåg Holter",)
+    assert [(sub.question, sub.answer) for sub in stepchild.sub_questions] == [
+        ("Paal Bog >> spouse", "Harriet Holter"),
+        ("Harriet Holter >> child", "Øystein Gullvåg Holter"),
+    ]
+    assert [passage.title for passage in stepchild.golden_passages] == ["Paal Bog", "Harriet Holter"]
+
+    # Subjects under other names than their articles', linked by order.
+    henneberg = questions["0404d2cc0bb011ebab90acde48001122"]
+    titles = {passage.id: passage.title for passage in henneberg.golden_passages}
+    assert [(sub.subject, titles[sub.golden_passage_id]) for sub in henneberg.sub_questions] == [
+        ("Margaret of Henneberg", "Margaret of Holland, Countess of Henneberg"),
+        ("Matilda of Brabant", "Matilda of Brabant, Countess of Holland"),
+    ]

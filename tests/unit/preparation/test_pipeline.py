@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.data import KnowledgeBase, read_questions
+from stepsearch.data import KnowledgeBase, read_benchmark, read_questions
+from stepsearch.data.corpus import write_corpus
 from stepsearch.errors import DataError
 from stepsearch.preparation import prepare
+from stepsearch.preparation.pipeline import CorpusPlan, prepare_splits
+from stepsearch.preparation.split_sources import hub_sources, raw_sources
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.types import Passage
 
 TRAIN, DEV, TEST = (f"musique_ans_v1.0_{split}.jsonl" for split in ("train", "dev", "test"))
 
@@ -181,3 +185,118 @@ def test_foreign_knowledge_base_folder_is_kept(raw, tmp_path):
 def test_no_train_sample(raw, tmp_path):
     with pytest.raises(DataError, match="max_train_samples is 0: it must be at least 1"):
         prepare(raw, tmp_path / "out", max_train_samples=0)
+
+
+SAMPLES = {
+    "hotpotqa": ("hotpot_dev_distractor_v1.sample100.json", "hotpot_dev_distractor_v1.json", 986),
+    "2wiki": ("2wikimultihop_dev.sample.json", "2wikimultihop_dev.json", 677),
+}
+
+
+@pytest.mark.parametrize("dataset", sorted(SAMPLES))
+def test_the_other_benchmarks_are_prepared_with_whatever_split_is_there(dataset, real_data, tmp_path):
+    sample, name, passages = SAMPLES[dataset]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / name).write_bytes((real_data / sample).read_bytes())
+    result = prepare(tmp_path / "raw", tmp_path / "out", build_knowledge_base=True, report=str, dataset=dataset)
+    expected = read_benchmark(real_data / sample, dataset).questions
+    assert read_questions(result.dev_path) == expected
+    assert (result.train_questions, result.dev_questions, result.passages) == (None, len(expected), passages)
+    assert result.paths == [tmp_path / "out" / "dev_processed.json"]
+    assert result.without_golden == 0
+    assert all(question.golden_passages and question.sub_questions for question in read_questions(result.dev_path))
+
+
+def test_bamboogle_says_that_it_has_no_golden_documents(real_data, tmp_path):
+    (tmp_path / "bamboogle.jsonl").write_bytes((real_data / "bamboogle_test.sample60.jsonl").read_bytes())
+    (tmp_path / "bamboogle").mkdir()
+    (tmp_path / "bamboogle.jsonl").rename(tmp_path / "bamboogle" / "test.jsonl")
+    lines = []
+    result = prepare(tmp_path, tmp_path / "out", report=lines.append, dataset="bamboogle")
+    assert (result.test_questions, result.without_golden) == (60, 60)
+    assert lines == [
+        "test_processed.json: 60 questions from test.jsonl; none has golden documents, and so no step rewards and no "
+        "golden recall"
+    ]
+    with pytest.raises(DataError, match="come without paragraphs to make a knowledge base of: name a corpus with"):
+        prepare(tmp_path, tmp_path / "out", build_knowledge_base=True, report=str, dataset="bamboogle")
+
+
+def test_a_benchmark_without_any_file(tmp_path):
+    with pytest.raises(DataError, match=r"hotpot_train_v1\.1\.json and hotpot_dev_distractor_v1\.json not found in"):
+        prepare(tmp_path, tmp_path / "out", dataset="hotpotqa")
+    with pytest.raises(DataError, match="unknown dataset squad"):
+        prepare(tmp_path, tmp_path / "out", dataset="squad")
+
+
+def test_a_corpus_alone(tmp_path):
+    passages = [Passage(str(number), f"text {number}", f"title {number}") for number in range(3)]
+    write_corpus(tmp_path / "corpus.jsonl.gz", passages)
+    lines = []
+    plan = CorpusPlan(file=tmp_path / "corpus.jsonl.gz")
+    result = prepare_splits([], tmp_path / "out", None, plan, lines.append)
+    assert (result.passages, result.paths) == (3, [])
+    assert list(KnowledgeBase.open(result.knowledge_base)) == passages
+    assert BM25SearchEngine.open(result.knowledge_base).search("title 2", 1)[0].id == "2"
+    assert lines[0] == "knowledge_base: 3 passages from corpus.jsonl.gz"
+
+
+def test_a_corpus_with_the_questions_paragraphs(raw, tmp_path):
+    shared = Passage("17", "Every context has this.", "Shared")
+    write_corpus(tmp_path / "corpus.jsonl", [shared, Passage("18", "Else.")])
+    plan = CorpusPlan(contexts=True, file=tmp_path / "corpus.jsonl", index=False)
+    lines = []
+    result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, plan, lines.append)
+    # Of nine paragraphs one is in the corpus, and keeps the corpus's id.
+    assert result.passages == 2 + 8
+    assert next(iter(KnowledgeBase.open(result.knowledge_base))) == shared
+    assert not (result.knowledge_base / "bm25").exists()
+    assert lines[-2:] == [
+        "knowledge_base: 8 of 8 golden documents are passages of it, and have their ids",
+        "knowledge_base: 10 passages, without an index",
+    ]
+
+
+def test_golden_documents_take_the_ids_that_the_corpus_gives_them(raw, tmp_path):
+    write_corpus(
+        tmp_path / "corpus.jsonl", [Passage("17", "Ann Alpha  is ĕrudite.", "A. Alpha"), Passage("18", "Else.")]
+    )
+    lines = []
+    plan = CorpusPlan(file=tmp_path / "corpus.jsonl")
+    result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, plan, lines.append)
+    first = read_questions(result.train_path)[0]
+    book, ann = first.golden_passages
+    assert (ann.id, ann.text) == ("17", "Ann Alpha is ĕrudite.")
+    assert [sub.golden_passage_id for sub in first.sub_questions] == [book.id, "17"]
+    assert book == Passage.from_text("Alpha was written by Ann Alpha.", "Alpha")
+    assert "knowledge_base: 1 of 8 golden documents are passages of it, and have their ids" in lines
+
+
+def test_a_damaged_corpus_leaves_what_was_there(raw, tmp_path):
+    prepare(raw, tmp_path / "out", build_knowledge_base=True, report=str)
+    before = digests(tmp_path / "out")
+    (tmp_path / "corpus.jsonl").write_text('{"id": "0", "contents": "x"}\n{"id": "1", "con', encoding="utf-8")
+    with pytest.raises(DataError, match=r"corpus\.jsonl, line 2 is not whole JSON"):
+        prepare_splits([], tmp_path / "out", None, CorpusPlan(file=tmp_path / "corpus.jsonl"), str)
+    assert digests(tmp_path / "out") == before
+
+
+def test_a_loaded_dataset(raw, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    rows = {split: datasets.Dataset.from_list([record(split)]) for split in ("train", "validation", "test")}
+    datasets.DatasetDict(rows).save_to_disk(tmp_path / "saved")
+    sources = hub_sources(str(tmp_path / "saved"))
+    assert [source.split for source in sources] == ["train", "dev", "test"]
+    result = prepare_splits(sources, tmp_path / "out", None, CorpusPlan(contexts=True), str)
+    assert (result.train_questions, result.dev_questions, result.test_questions) == (1, 1, 1)
+    assert result.passages == 1 + 3 * 2
+    assert [q.id for q in read_questions(result.dev_path)] == ["2hop__validation"]
+
+
+def test_a_loaded_dataset_with_a_split_of_another_name(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.DatasetDict({"extra": datasets.Dataset.from_list([record("A")])}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="has a split extra, which is none of train, dev, validation"):
+        hub_sources(str(tmp_path / "saved"))

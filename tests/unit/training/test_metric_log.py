@@ -6,6 +6,7 @@ import pytest
 
 from stepsearch.errors import TrainingError
 from stepsearch.training.metric_log import MetricLog, headline, keep_lines_up_to
+from stepsearch.training.token_facts import TokenFacts
 from stepsearch.types import StepReward, Trajectory, TrajectoryReward
 
 
@@ -34,11 +35,12 @@ def test_trajectories_come_with_every_part_of_their_reward(tmp_path: Path, make_
     trajectory = make_trajectory()
     reward = TrajectoryReward(1.0, 1.0, None, (StepReward(0.5, 0.75, 0.25),))
     with MetricLog(tmp_path, step=0, tensorboard=False) as log:
-        log.write_trajectories(3, [trajectory], [reward])
+        log.write_trajectories(3, [trajectory], [reward], [TokenFacts(["a"], [0.5], None, [-1.0])])
     (line,) = read(tmp_path / "trajectories.jsonl")
     assert line["step"] == 3
     assert line["reward"]["steps"] == [{"total": 0.5, "information_gain": 0.75, "redundancy_penalty": 0.25}]
     assert line["reward"]["total"] == 1.5
+    assert line["tokens"] == {"texts": ["a"], "token_level_rewards": [0.5], "values": None, "advantages": [-1.0]}
     assert Trajectory.from_json(line["trajectory"]) == trajectory
 
 

@@ -1,0 +1,163 @@
+"""`stepsearch annotate`: sub-questions and reference queries by a language model, kept where search confirms them."""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stepsearch.chat_endpoint import (
+    KNOWN_PRICES,
+    Budget,
+    ChatEndpoint,
+    EndpointSettings,
+    Prices,
+    ReplyCache,
+    request_key,
+    resolved_base_url,
+)
+from stepsearch.cli.annotation_report import annotation_report, cost_text, result_lines, spent_text
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.config import SearchSettings, load_config
+from stepsearch.data import read_questions, write_processed
+from stepsearch.errors import ConfigError, DataError
+from stepsearch.preparation.annotation import AnnotationSettings, Tally, annotate, estimate
+from stepsearch.search import GuardedSearch, build_search_engine
+from stepsearch.types import Question
+
+# Some times the requests under way at once: a block waits for its last ones.
+_BLOCK_PER_REQUEST = 4
+
+
+def run(args: argparse.Namespace) -> None:
+    """Annotate the questions, or say what it would cost.
+
+    Raises:
+        ConfigError: a limit without prices, or an output that is the input.
+        DataError: the questions or the knowledge base cannot be read, or the output cannot be written.
+        EndpointError: the endpoint cannot be used, or does not answer any more.
+        SearchError: an engine cannot be built.
+    """
+    console = open_console()
+    budget = Budget(max_cost=args.max_cost, prices=_prices(args))
+    settings = EndpointSettings(args.model, args.base_url, concurrency=args.concurrency)
+    questions = read_questions(args.input)[: args.max_questions]
+    cache_path = args.cache or args.output.with_suffix(".cache.jsonl")
+    with ReplyCache(cache_path) as cache:
+        if args.dry_run:
+            _say_estimate(questions, args, settings, cache, budget, console)
+            return
+        _check_output(args.input, args.output)
+        engines = _open_engines(args)
+        endpoint = ChatEndpoint(settings, cache, budget)
+        try:
+            _annotate(questions, args, endpoint, engines, console)
+        except KeyboardInterrupt:
+            say(console, f"replies so far are kept in {cache_path}: the same command goes on from there")
+            raise
+        finally:
+            endpoint.close()
+            for engine in engines.values():
+                engine.close()
+
+
+def _annotate(
+    questions: Sequence[Question],
+    args: argparse.Namespace,
+    endpoint: ChatEndpoint,
+    engines: Mapping[str, GuardedSearch],
+    console: Console,
+) -> None:
+    """Annotate, write output and report, and say what came of it."""
+    started = time.perf_counter()
+    settings = AnnotationSettings(args.queries_per_step, args.top_k, block=_BLOCK_PER_REQUEST * args.concurrency)
+    progress = StageProgress(console, {"annotating": 1.0})
+    with progress.running(), progress.stage("annotating", len(questions)) as advance:
+        blocks = list(
+            annotate(questions, endpoint, engines, settings, lambda amount: advance(amount, spent_text(endpoint)))
+        )
+    searches = {name: engine.take_statistics() for name, engine in engines.items()}
+    tally = sum((block.tally for block in blocks), Tally())
+    report_path = args.output.with_suffix(".report.json")
+    report = {
+        **{name: getattr(args, name) for name in ("queries_per_step", "top_k")},
+        **{name: str(getattr(args, name)) for name in ("input", "output")},
+        **annotation_report(endpoint, tally, searches, [gap for block in blocks for gap in block.gaps]),
+        "seconds": time.perf_counter() - started,
+    }
+    try:
+        write_processed(args.output, (question for block in blocks for question in block.questions))
+        _write_json(report_path, report)
+    except OSError as error:
+        raise DataError(f"{error.filename or args.output} cannot be written: {error.strerror}") from None
+    for line in result_lines(endpoint, tally, searches):
+        say(console, line)
+    say(console, f"written: {args.output}, {report_path}")
+
+
+def _prices(args: argparse.Namespace) -> Prices | None:
+    if args.prompt_price is None and args.completion_price is None:
+        return KNOWN_PRICES.get(args.model)
+    if args.prompt_price is None or args.completion_price is None:
+        raise ConfigError("--prompt-price and --completion-price go together: set both")
+    return Prices(args.prompt_price, args.completion_price)
+
+
+def _check_output(source: Path, output: Path) -> None:
+    """Refuse what would only fail when everything is paid for."""
+    if output.exists() and output.samefile(source):
+        raise ConfigError(f"--output {output} is the input: name another file")
+    if output.is_dir():
+        raise DataError(f"{output} is a folder: name the file in it")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{output.parent} cannot be made: {error.strerror}") from None
+    if not os.access(output.parent, os.W_OK):
+        raise DataError(f"{output.parent} cannot be written: permission denied")
+
+
+def _open_engines(args: argparse.Namespace) -> dict[str, GuardedSearch]:
+    search = load_config(args.config, args.overrides).search
+    beside = args.input.parent / "knowledge_base"
+    folder = args.knowledge_base or (Path(search.knowledge_base) if search.knowledge_base else None)
+    if folder is None and beside.is_dir():
+        folder = beside
+    return {name: _open_engine(search, name, folder) for name in dict.fromkeys(args.engines)}
+
+
+def _open_engine(search: SearchSettings, name: str, folder: Path | None) -> GuardedSearch:
+    settings = search.model_copy(update={"engine_type": name})
+    engine = build_search_engine(settings, folder)
+    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
+
+
+def _say_estimate(
+    questions: Sequence[Question],
+    args: argparse.Namespace,
+    settings: EndpointSettings,
+    cache: ReplyCache,
+    budget: Budget,
+    console: Console,
+) -> None:
+    base_url = resolved_base_url(settings)
+    expected = estimate(
+        questions,
+        args.queries_per_step,
+        lambda request: cache.get(request_key(base_url, settings.model, request)),
+    )
+    say(console, f"{len(questions):,} questions for {settings.model} at {base_url}; nothing is sent")
+    say(console, f"requests: {expected.requests:,}, and {expected.cached:,} that the cache answers")
+    tokens = expected.prompt_tokens, expected.completion_tokens
+    say(console, f"tokens, estimated: {tokens[0]:,} of prompts and {tokens[1]:,} of replies")
+    say(console, f"cost, estimated: {cost_text(budget.prices, *tokens)}")
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)

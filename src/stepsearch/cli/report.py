@@ -1,0 +1,30 @@
+"""`stepsearch report`: an evaluation as one page for a browser."""
+
+import argparse
+from pathlib import Path
+
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.evaluation.viewer import write_report
+from stepsearch.evaluation.viewer.report_page import FILE_NAME, count_episodes
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page, and say where it is.
+
+    Raises:
+        DataError: a file is missing or cannot be read, or the page cannot be written.
+    """
+    console = open_console()
+    path: Path = args.output or args.results / FILE_NAME
+    total = count_episodes(args.results, args.beside)
+    progress = StageProgress(console, {"report": 1.0})
+    with progress.running(), progress.stage("report", total) as advance:
+        write_report(
+            path,
+            args.results,
+            args.beside,
+            args.training_logs,
+            max_trajectories=args.max_trajectories,
+            on_episode=advance,
+        )
+    say(console, f"written to {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")

@@ -1,0 +1,67 @@
+"""Search-R1's corpus format, read and written passage by passage: JSON lines `{"id": …, "contents": …}`.
+
+The contents are the title in double quotes, a line break, and the text. Files packed with gzip are read as they are,
+and written where the name ends in `.gz`.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stepsearch.data.records import Record, read_records, write_json_lines
+from stepsearch.data.seen_hashes import SeenHashes
+from stepsearch.types import Passage
+
+
+def read_corpus(path: Path) -> Iterator[Passage]:
+    """Yield the passages of a corpus file with their own ids.
+
+    A record may have `text` and maybe `title` instead of `contents`. An id that is its content's hash may occur again,
+    as where two corpora are joined: it is the same passage.
+
+    Raises:
+        DataError: the file is missing, damaged or empty, a record is malformed, or another id occurs twice.
+    """
+    seen = SeenHashes()
+    for record in read_records(path):
+        passage = passage_from_record(record)
+        is_hash = passage.id == Passage.from_text(passage.text, passage.title).id
+        if not is_hash and not seen.add(passage.id.encode()):
+            raise record.error(f"passage id {passage.id} occurs a second time: give every passage its own")
+        yield passage
+
+
+def write_corpus(path: Path, passages: Iterable[Passage]) -> int:
+    """Write passages in that format, in one piece; returns how many.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    return write_json_lines(path, map(passage_to_record, passages))
+
+
+def passage_to_record(passage: Passage) -> dict[str, Any]:
+    """Return a passage as a line of a corpus; line breaks in its title become spaces, for a title is one line there."""
+    title = " ".join(passage.title.splitlines())
+    return {"id": passage.id, "contents": f'"{title}"\n{passage.text}'}
+
+
+def passage_from_record(record: Record) -> Passage:
+    """Return a corpus record as a passage: the first line of `contents` is the title, in quotes or not.
+
+    Contents of a single line are text without a title.
+
+    Raises:
+        DataError: a key is missing or of the wrong type.
+    """
+    identifier = record.identifier("id")
+    if "contents" not in record.values and "text" in record.values:
+        return Passage(identifier, record.text("text"), record.text("title", default=""))
+    contents = record.text("contents")
+    title, line_break, text = contents.partition("\n")
+    return Passage(identifier, text, _unquoted(title)) if line_break else Passage(identifier, contents)
+
+
+def _unquoted(title: str) -> str:
+    title = title.strip()
+    return title[1:-1] if len(title) > 1 and title[0] == title[-1] == '"' else title

@@ -1,0 +1,125 @@
+"""LoRA (Hu et al. 2021): policy and critic as two adapters on a frozen trunk, which with both off is the reference."""
+
+import warnings
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stepsearch.config import LoraSettings
+from stepsearch.errors import ConfigError
+
+ACTOR, CRITIC = "actor", "critic"
+ADAPTER_FOLDER = "adapter"
+
+
+class Adapters:
+    """The adapters in a model's layers; outside of `active` the actor's is on.
+
+    Which one is on is a state of the model: its readers take turns, in one thread.
+
+    Args:
+        causal_lm: has them.
+        lora_config: peft's settings of each.
+    """
+
+    def __init__(self, causal_lm: PreTrainedModel, lora_config: Any) -> None:
+        from peft.tuners.lora import LoraLayer
+
+        self._layers: dict[str, Any] = {
+            name: module for name, module in causal_lm.named_modules() if isinstance(module, LoraLayer)
+        }
+        self._config = lora_config
+        self._on: str | None = None
+        self._switch(ACTOR)
+
+    @contextmanager
+    def active(self, name: str | None) -> Generator[None]:
+        """Let one adapter be on, and learn, while the block runs; None: none is, and the trunk is as it was loaded."""
+        before = self._on
+        self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def merged(self, causal_lm: PreTrainedModel) -> dict[str, Tensor]:
+        """Return the weights, under the names they had without adapters, of the model with the actor's worked in."""
+        changed = {f"{name}.weight": layer.get_delta_weight(ACTOR) for name, layer in self._layers.items()}
+        plain = {
+            name.replace(".base_layer.", "."): weight
+            for name, weight in causal_lm.state_dict().items()
+            if ".lora_" not in name
+        }
+        return {
+            name: (weight + changed[name].to(weight.dtype) if name in changed else weight).contiguous()
+            for name, weight in plain.items()
+        }
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write the actor's adapter as peft does, to be loaded onto `base`."""
+        folder.mkdir()
+        self._config.base_model_name_or_path = base
+        self._config.save_pretrained(folder)
+        halves = {
+            f"base_model.model.{name}.{half}.weight": getattr(layer, half)[ACTOR].weight.detach().contiguous()
+            for name, layer in self._layers.items()
+            for half in ("lora_A", "lora_B")
+        }
+        save_file(halves, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def _switch(self, name: str | None) -> None:
+        if name == self._on:
+            return
+        for layer in self._layers.values():
+            layer.enable_adapters(name is not None)
+            if name is not None:
+                layer.set_adapter(name)
+        self._on = name
+
+
+def using(adapters: Adapters | None, name: str | None) -> AbstractContextManager[None]:
+    """Return a block in which that adapter is on; without adapters, one in which nothing changes."""
+    return nullcontext() if adapters is None else adapters.active(name)
+
+
+def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, with_critic: bool) -> Adapters:
+    """Freeze a model, put adapters into its linear layers, and return them; they change nothing until they learn.
+
+    Args:
+        causal_lm: changed in place.
+        settings: rank, scale and which layers.
+        seed: of the adapters' random halves.
+        with_critic: whether the critic has an adapter too.
+
+    Raises:
+        ConfigError: peft is not installed, or no layer is of those names.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise ConfigError(
+            'lora.rank asks for adapters, and peft is not installed: pip install "stepsearch[lora]"'
+        ) from None
+    layers = settings.target_modules
+    lora_config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=layers if isinstance(layers, str) else list(layers),
+        task_type="CAUSAL_LM",
+    )
+    causal_lm.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(seed)
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # The critic's is the second.
+        try:
+            for name in (ACTOR, CRITIC) if with_critic else (ACTOR,):
+                inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)
+        except ValueError as error:
+            raise ConfigError(f"lora.target_modules: {' '.join(str(error).split())[:200]}") from None
+    return Adapters(causal_lm, lora_config)
