@@ -1,7 +1,15 @@
 """Tiny real parts that several kinds of tests play episodes with: tokenizers, a policy, an engine, a search."""
 
+import http.server
 import os
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,3 +189,120 @@ def scripted_engine() -> type[ScriptedEngine]:
 def shelf() -> type[Shelf]:
     """The class of a search over a mapping."""
     return Shelf
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that a loopback server got."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# Status, headers and body; None drops the connection without a word.
+Answer = tuple[int, Mapping[str, str], bytes] | None
+
+
+class LoopbackServer:
+    """A real HTTP server on the loopback interface that answers as a function says.
+
+    Args:
+        answer: called for every request, in threads of the server's.
+    """
+
+    def __init__(self, answer: Callable[[Asked], Answer]) -> None:
+        self.asked: list[Asked] = []
+        self._connections: set[socket.socket] = set()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                outer._connections.add(self.connection)
+
+            def finish(self) -> None:
+                super().finish()
+                outer._connections.discard(self.connection)
+
+            def respond(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                asked = Asked(self.command, self.path, dict(self.headers), body)
+                outer.asked.append(asked)
+                answered = answer(asked)
+                if answered is None:
+                    self.close_connection = True
+                    return
+                status, headers, content = answered
+                self.send_response(status)
+                for name, value in {"content-length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = respond
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *arguments: object) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        for connection in list(self._connections):
+            connection.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[Callable[[Asked], Answer]], LoopbackServer]]:
+    """Starts HTTP servers that answer as functions say."""
+    servers: list[LoopbackServer] = []
+
+    def start(answer: Callable[[Asked], Answer]) -> LoopbackServer:
+        servers.append(LoopbackServer(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def mcp_program() -> tuple[str, str]:
+    """The command that starts a real MCP server with search tools."""
+    return sys.executable, str(Path(__file__).with_name("mcp_server.py"))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def mcp_url(mcp_program: tuple[str, str]) -> Iterator[str]:
+    """The address of such a server, which runs in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([*mcp_program, str(port)])
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the MCP server does not start"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.kill()
+        process.wait()

@@ -36,6 +36,69 @@ class ModelSettings(Section):
     attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
 
 
+class MockSearchSettings(Section):
+    """The engine `mock`: canned results."""
+
+    results: str | None = Field(
+        default=None, description="JSON file: query to list of texts or documents; default: made-up documents."
+    )
+
+
+class RemoteSearchSettings(Section):
+    """The engine `remote`: a server with Search-R1's /retrieve."""
+
+    url: str = Field(default="http://127.0.0.1:8000/retrieve", description="Full address of the server's /retrieve.")
+    token_variable: str = Field(
+        default="STEPSEARCH_TOKEN", description="Environment variable with a bearer token, where one is needed."
+    )
+    batch_size: int = Field(default=256, ge=1, description="Queries in one request; larger batches are split.")
+
+
+class WikiSearchSettings(Section):
+    """The engine `wiki`: live Wikipedia, or any other MediaWiki."""
+
+    language: str = Field(default="en", pattern="^[a-z][a-z-]*$", description="Wikipedia's language code.")
+    contact: str | None = Field(
+        default=None,
+        pattern="^[ -~]*$",
+        description="E-mail or URL for the user agent; Wikimedia's policy asks for it.",
+    )
+    requests_per_second: float = Field(default=3.0, gt=0, description="Tries made in a second at most.")
+    url: str | None = Field(default=None, description="Address of another MediaWiki's api.php.")
+
+
+class MCPSearchSettings(Section):
+    """The engine `mcp`: a search tool of an MCP server; needs the extra `mcp`."""
+
+    command: tuple[str, ...] = Field(default=(), description="Command that starts the server; or set url.")
+    url: str | None = Field(default=None, description="Address of a running server (streamable HTTP).")
+    tool: str = Field(default="search", description="Name of the search tool.")
+    query_argument: str = Field(default="query", description="The tool's argument that takes the query.")
+    top_k_argument: str | None = Field(
+        default=None, description="The argument that takes the number of documents, where the tool has one."
+    )
+    environment: tuple[str, ...] = Field(
+        default=(), description="Environment variables handed on to the command, such as an API key's."
+    )
+    token_variable: str | None = Field(
+        default=None, description="Environment variable with a bearer token for url, where one is needed."
+    )
+
+
+class HybridSearchSettings(Section):
+    """The engine `hybrid`: several engines' rankings fused."""
+
+    engines: tuple[str | dict[str, Any], ...] = Field(
+        default=(), description="Engine types, or mappings of search settings that differ from the section's."
+    )
+    rank_constant: float = Field(default=60.0, gt=0, description="Reciprocal-rank fusion's k: score 1 / (k + rank).")
+    candidates: int = Field(default=50, ge=1, description="Documents asked of each engine; at least top_k.")
+    reranker: str | None = Field(
+        default=None, description="Folder or hub name of a cross-encoder that orders the fused candidates."
+    )
+    rerank_candidates: int = Field(default=20, ge=1, description="Best fused candidates that it reads; at least top_k.")
+
+
 class SearchSettings(Section):
     """Which engine answers queries, and what happens when it does not."""
 
@@ -44,9 +107,48 @@ class SearchSettings(Section):
     knowledge_base: str | None = Field(
         default=None, description="Folder of a knowledge base; default: beside the data file."
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="A batch of queries that takes longer is retried.")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="A batch of queries (wiki: one query) that takes longer is retried."
+    )
     retries: int = Field(default=2, ge=0, description="Further tries before a search is marked failed.")
     backoff_seconds: float = Field(default=0.5, ge=0, description="Pause before the first retry; doubles each time.")
+    circuit_failures: int = Field(
+        default=3, ge=1, description="remote, wiki: failed requests in a row before the server is left alone."
+    )
+    circuit_pause_seconds: float = Field(default=10.0, ge=0, description="remote, wiki: for how long it is left alone.")
+    cache_dir: str | None = Field(
+        default=None, description="Folder that keeps results between runs; default: wiki's own cache, none for others."
+    )
+    cache_entries: int = Field(
+        default=100_000, ge=0, description="Results kept there, the oldest go first; 0 is no cache."
+    )
+    mock: MockSearchSettings = MockSearchSettings()
+    remote: RemoteSearchSettings = RemoteSearchSettings()
+    wiki: WikiSearchSettings = WikiSearchSettings()
+    mcp: MCPSearchSettings = MCPSearchSettings()
+    hybrid: HybridSearchSettings = HybridSearchSettings()
+
+    def hybrid_parts(self) -> list["SearchSettings"]:
+        """Return the settings of each engine that `hybrid` fuses: this section's, but for what its entry says.
+
+        Raises:
+            ConfigError: an entry names no engine, or a setting that there is not.
+        """
+        # The fused results are what the section's cache keeps.
+        shared = self.model_dump(exclude={"hybrid", "engine_type", "cache_dir"})
+        parts: list[SearchSettings] = []
+        for number, entry in enumerate(self.hybrid.engines):
+            where = f"search.hybrid.engines[{number}]"
+            own = {"engine_type": entry} if isinstance(entry, str) else entry
+            if own.get("engine_type") in (None, "hybrid"):
+                raise ConfigError(f"{where}: name an engine other than hybrid with engine_type")
+            try:
+                parts.append(SearchSettings.model_validate(_merged(shared, own)))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(str(part) for part in problem["loc"])
+                raise ConfigError(f"{where}.{key}: {problem['msg']}") from None
+        return parts
 
 
 class RolloutSettings(Section):
@@ -235,6 +337,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
+        if self.search.engine_type == "hybrid":
+            _check_hybrid(self.search)
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
             raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
         if self.training.critic == "group" and self.training.rollouts_per_question < 2:
@@ -246,6 +350,15 @@ class Config(Section):
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
             raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
         return self
+
+
+def _check_hybrid(search: SearchSettings) -> None:
+    if not search.hybrid.engines:
+        raise ValueError("search.engine_type=hybrid fuses engines: name them, as in search.hybrid.engines=[bm25,wiki]")
+    try:
+        search.hybrid_parts()
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def load_config(

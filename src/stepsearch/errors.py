@@ -4,6 +4,7 @@
       ConfigError       a setting is unknown, of the wrong type, or impossible with another
       DataError         a file is missing, malformed or empty
       SearchError       a search engine cannot be built, or failed for good
+        SearchUnavailableError   the engine as a whole gives no answer, whatever is asked
       EndpointError     a chat endpoint cannot be used, or does not answer any more
       ModelError        a model, tokenizer or checkpoint cannot be used
       TrainingError     training cannot go on (non-finite loss, nothing to train on)
@@ -27,6 +28,10 @@ class DataError(StepSearchError):
 
 class SearchError(StepSearchError):
     """A search engine cannot be built, or failed for good."""
+
+
+class SearchUnavailableError(SearchError):
+    """The engine as a whole gives no answer: asking again at once, or for each query alone, is pointless."""
 
 
 class EndpointError(StepSearchError):

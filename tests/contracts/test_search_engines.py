@@ -1,13 +1,27 @@
 """What every search engine must do."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
-from stepsearch.search import BM25SearchEngine, GuardedSearch, MockSearchEngine, SearchEngine
+from stepsearch.search import (
+    BM25SearchEngine,
+    CachedSearchEngine,
+    GuardedSearch,
+    HybridSearchEngine,
+    MCPSearchEngine,
+    MCPServer,
+    MockSearchEngine,
+    RemoteSearchEngine,
+    SearchEngine,
+    WikiSearchEngine,
+)
 from stepsearch.types import Passage
 
 TEXTS = ["The red fox lives in the wood.", "The brown hen lives on the farm.", "A red hen.", "巴黎 est né à Paris."]
@@ -27,27 +41,71 @@ class CustomSearchEngine(SearchEngine):
         self.documents += documents
 
 
-def in_memory(folder: Path) -> SearchEngine:
+def in_memory(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
 
 
-def on_disk(folder: Path) -> SearchEngine:
+def on_disk(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
     return BM25SearchEngine.build(folder / "kb")
 
 
-def mock(folder: Path) -> SearchEngine:
+def mock(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return MockSearchEngine({"red": [TEXTS[2], TEXTS[0]], "hen": [TEXTS[2], TEXTS[1]], "né": [TEXTS[3]]})
 
 
-def custom(folder: Path) -> SearchEngine:
+def custom(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return CustomSearchEngine()
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> SearchEngine:
-    build: Callable[[Path], SearchEngine] = request.param
-    return build(tmp_path)
+def remote(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
+
+    def retrieve(posted: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = json.loads(posted.body)
+        result = [
+            [{"document": {"id": passage.id, "contents": passage.text}, "score": passage.score} for passage in found]
+            for found in corpus.search_batch(asked["queries"], asked["topk"])
+        ]
+        return 200, {}, json.dumps({"result": result}).encode()
+
+    return RemoteSearchEngine(f"{request.getfixturevalue('loopback')(retrieve).url}/retrieve")
+
+
+def wiki(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    corpus = BM25SearchEngine.from_passages(map(Passage.from_text, TEXTS))
+
+    def api(got: Any) -> tuple[int, dict[str, str], bytes]:
+        asked = dict(parse_qsl(urlsplit(got.path).query))
+        found = corpus.search(asked["gsrsearch"], int(asked["gsrlimit"]))
+        pages = [
+            {"pageid": rank, "ns": 0, "title": f"Page {rank}", "index": rank, "extract": passage.text}
+            for rank, passage in enumerate(found, start=1)
+        ]
+        answer = {"batchcomplete": True, "query": {"pages": pages[::-1]}} if pages else {"batchcomplete": True}
+        return 200, {}, json.dumps(answer).encode()
+
+    return WikiSearchEngine(url=f"{request.getfixturevalue('loopback')(api).url}/w/api.php", requests_per_second=1000)
+
+
+def mcp(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return MCPSearchEngine(MCPServer(url=request.getfixturevalue("mcp_url")), top_k_argument="k")
+
+
+def cached(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return CachedSearchEngine(in_memory(folder, request), folder / "cache", "these texts")
+
+
+def hybrid(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    return HybridSearchEngine([in_memory(folder, request), custom(folder, request), remote(folder, request)])
+
+
+@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, wiki, mcp, cached, hybrid])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SearchEngine]:
+    build: Callable[[Path, pytest.FixtureRequest], SearchEngine] = request.param
+    engine = build(tmp_path, request)
+    yield engine
+    engine.close()
 
 
 def test_a_batch_gives_what_each_query_gives(engine: SearchEngine) -> None:
@@ -62,7 +120,7 @@ def test_results_are_passages_with_content_and_identity(engine: SearchEngine) ->
     (passages,) = engine.search_batch(["red"], 3)
     assert {passage.text for passage in passages} == {TEXTS[0], TEXTS[2]}
     for passage in passages:
-        assert passage.id == Passage.from_text(passage.text).id
+        assert passage.id == Passage.from_text(passage.text, passage.title).id
 
 
 def test_at_most_top_k_come_back_and_fewer_when_there_are_no_more(engine: SearchEngine) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,9 +109,11 @@ class TestTrain:
 
     def test_an_engine_that_the_users_own_file_names_is_not_passed_over(self, train: Refuse, tmp_path: Path) -> None:
         """Though a knowledge base lies beside the data."""
-        (tmp_path / "own.yaml").write_text("search: {engine_type: wiki}")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            nobody = f"http://127.0.0.1:{free.getsockname()[1]}/w/api.php"
+        (tmp_path / "own.yaml").write_text(f"search: {{engine_type: wiki, retries: 0, wiki: {{url: '{nobody}'}}}}")
         line = train("--config", tmp_path / "own.yaml")
-        assert "search.engine_type wiki is not available" in line
+        assert f"search.engine_type wiki: {nobody} failed after 1 try" in line
         assert "search.engine_type=bm25" in line
 
     def test_a_knowledge_base_that_is_not_there(self, train: Refuse, tmp_path: Path) -> None:

@@ -35,10 +35,12 @@ from stepsearch.training.preflight import check_prompts
 from stepsearch.training.warm_start import warm_start
 from stepsearch.types import Question
 
-BM25, KNOWLEDGE_BASE = "bm25", "knowledge_base"
+BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
 TINY = "tiny"
 ENDPOINT = "openai:"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
+# A model folder may come from anyone: what it says must start no program, and send nothing and no token anywhere.
+_FOR_THE_USER_TO_SAY = frozenset({"url", "command", "environment", "token_variable", "cache_dir"})
 
 
 def settings_of_model(
@@ -66,6 +68,8 @@ def settings_of_model(
 def _remembered_settings(model_path: str) -> Mapping[str, Any]:
     folder = os.path.expanduser(model_path)
     remembered = {section: values for section, values in read_record(folder).items() if section in _REMEMBERED}
+    if "search" in remembered:
+        remembered["search"] = _harmless(remembered["search"])
     try:
         load_config(base=remembered)
     except ConfigError as error:
@@ -74,6 +78,13 @@ def _remembered_settings(model_path: str) -> Mapping[str, Any]:
             f"{os.path.join(folder, RECORD)}: {problem}; mend it there, or save the model again with this version"
         ) from None
     return remembered
+
+
+def _harmless(value: Any) -> Any:
+    """Return search settings without those that only the user may set, wherever they stand."""
+    if isinstance(value, Mapping):
+        return {key: _harmless(inner) for key, inner in value.items() if key not in _FOR_THE_USER_TO_SAY}
+    return [_harmless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def use_threads(config: Config) -> None:
@@ -102,7 +113,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
     beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
-    if folder is None and beside is not None and beside.is_dir() and (is_open or settings.engine_type == BM25):
+    if folder is None and beside is not None and beside.is_dir() and (is_open or BM25 in _engine_types(settings)):
         folder = beside
     if folder is None:
         return settings, f"search: {settings.engine_type}"
@@ -113,6 +124,11 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         settled,
         f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
     )
+
+
+def _engine_types(settings: SearchSettings) -> set[str]:
+    parts = settings.hybrid_parts() if settings.engine_type == HYBRID else []
+    return {settings.engine_type, *(part.engine_type for part in parts)}
 
 
 def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:

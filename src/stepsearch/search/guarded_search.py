@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stepsearch.errors import SearchError
+from stepsearch.errors import SearchError, SearchUnavailableError
 from stepsearch.search.search_engine import SearchEngine, as_passages
 from stepsearch.search.time_limit import OverdueError, within
 from stepsearch.types import Passage
@@ -47,6 +47,9 @@ class GuardedSearch:
     left hanging in a thread of its own; the next batch is asked in another. Only the engine's own exceptions count as
     failures. Safe to call from several threads: the engine is asked by one at a time.
 
+    An engine that `guards_itself` is asked once, and without a time limit. One that raises SearchUnavailableError is
+    not asked again for that batch.
+
     Args:
         engine: answers the queries.
         timeout_seconds: how long one try may take.
@@ -64,8 +67,8 @@ class GuardedSearch:
         cache_size: int = CACHED_RESULTS,
     ) -> None:
         self._engine = engine
-        self._timeout_seconds = timeout_seconds
-        self._retries = retries
+        self._timeout_seconds = None if engine.guards_itself else timeout_seconds
+        self._retries = 0 if engine.guards_itself else retries
         self._backoff_seconds = backoff_seconds
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, int], SearchOutcome] = OrderedDict()
@@ -137,6 +140,9 @@ class GuardedSearch:
                 time.sleep(self._backoff_seconds * 2 ** (attempt - 1))
             try:
                 return self._ask_once(queries, top_k, self._timeout_seconds)
+            except SearchUnavailableError as error:
+                logger.warning("search for %d queries failed: %s", len(queries), error)
+                return [FAILED] * len(queries)
             except Exception as error:
                 overdue = isinstance(error, OverdueError)
                 logger.warning("search try %d of %d failed: %s", attempt + 1, self._retries + 1, _reason(error))
@@ -146,18 +152,25 @@ class GuardedSearch:
 
     def _ask_one_by_one(self, queries: list[str], top_k: int) -> list[SearchOutcome]:
         """Ask each query alone, all of them within the time of one try."""
-        deadline = time.monotonic() + self._timeout_seconds
+        limit = self._timeout_seconds
+        deadline = None if limit is None else time.monotonic() + limit
         outcomes: list[SearchOutcome] = []
         for query in queries:
             try:
-                outcomes += self._ask_once([query], top_k, deadline - time.monotonic())
+                left = None if deadline is None else deadline - time.monotonic()
+                outcomes += self._ask_once([query], top_k, left)
             except Exception as error:
                 logger.warning("search for '%s' failed: %s", query, _reason(error))
                 outcomes.append(FAILED)
-        return outcomes
+                if isinstance(error, SearchUnavailableError):
+                    break
+        return outcomes + [FAILED] * (len(queries) - len(outcomes))
 
-    def _ask_once(self, queries: list[str], top_k: int, seconds: float) -> list[SearchOutcome]:
-        results = within(seconds, lambda: self._engine.search_batch(queries, top_k))
+    def _ask_once(self, queries: list[str], top_k: int, seconds: float | None) -> list[SearchOutcome]:
+        def ask() -> list[list[Passage]]:
+            return self._engine.search_batch(queries, top_k)
+
+        results = ask() if seconds is None else within(seconds, ask)
         if len(results) != len(queries):
             raise SearchError(f"search_batch returned {len(results)} results for {len(queries)} queries")
         return [SearchOutcome(tuple(as_passages(result, top_k))) for result in results]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from stepsearch.errors import SearchError
+from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
 
@@ -14,7 +15,13 @@ class SearchEngine(ABC):
         class CustomSearchEngine(SearchEngine):
             def search(self, query: str, top_k: int = 3) -> list[str]:
                 return my_index.lookup(query)[:top_k]
+
+    Attributes:
+        guards_itself: whether the engine limits its own time and tries again by itself. A GuardedSearch then asks it
+            once and waits, so that nothing is tried again twice over.
     """
+
+    guards_itself: bool = False
 
     @abstractmethod
     def search(self, query: str, top_k: int = 3) -> Sequence[str | Passage]:
@@ -39,6 +46,8 @@ class SearchEngine(ABC):
 def as_passages(results: Sequence[str | Passage], top_k: int) -> list[Passage]:
     """Return `results` as passages, cut to `top_k`; a text becomes a passage whose id is its content hash.
 
+    Halves of surrogate pairs become question marks.
+
     Raises:
         SearchError: the results are no sequence of texts or passages.
     """
@@ -54,7 +63,15 @@ def _as_sequence(results: object) -> Sequence[object]:
 
 def _as_passage(result: object) -> Passage:
     if isinstance(result, Passage):
-        return result
+        return _writable(result)
     if isinstance(result, str):
-        return Passage.from_text(result)
+        return Passage.from_text(utf8_text(result))
     raise SearchError(f"search must return texts or passages; one of its results is of type {type(result).__name__}")
+
+
+def _writable(passage: Passage) -> Passage:
+    name, title, text = utf8_text(passage.id), utf8_text(passage.title), utf8_text(passage.text)
+    # The same object where nothing changed: nearly always.
+    if name is passage.id and title is passage.title and text is passage.text:
+        return passage
+    return Passage(name, text, title, passage.score)

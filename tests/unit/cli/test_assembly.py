@@ -43,6 +43,13 @@ def test_bm25_takes_what_lies_beside_the_data(data_file: Path) -> None:
     assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
 
 
+def test_hybrid_takes_what_lies_beside_the_data_for_its_bm25(data_file: Path) -> None:
+    for engines, found in ((["bm25", "mock"], str(data_file.parent / "knowledge_base")), (["mock"], None)):
+        hybrid = SearchSettings.model_validate({"engine_type": "hybrid", "hybrid": {"engines": engines}})
+        settings, _ = find_corpus(hybrid, data_file, engine_asked=True)
+        assert (settings.engine_type, settings.knowledge_base) == ("hybrid", found)
+
+
 def test_a_named_knowledge_base_wins(data_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "kb"
     KnowledgeBase.create(other, [Passage.from_text("three")])
@@ -96,3 +103,25 @@ def test_a_setting_that_a_model_remembers_wrongly_is_named_with_its_file(model: 
         ModelError, match=r"model/stepsearch\.json: unknown key search\.top_q; did you mean search\.top_k"
     ):
         settings_of_model(model, None, ["search.top_k=3"])
+
+
+def test_a_model_cannot_name_programs_addresses_and_tokens(model: str) -> None:
+    remote = {"url": "http://elsewhere/retrieve", "token_variable": "SECRET", "batch_size": 7}
+    mcp = {"command": ["rm", "-r", "."], "environment": ["SECRET"], "tool": "find", "url": "http://elsewhere/mcp"}
+    search = {
+        "engine_type": "hybrid",
+        "cache_dir": "/elsewhere",
+        "remote": remote,
+        "mcp": mcp,
+        "wiki": {"language": "de", "url": "http://elsewhere/api.php"},
+        "hybrid": {"engines": [{"engine_type": "mcp", "mcp": mcp}, {"engine_type": "remote", "remote": remote}]},
+    }
+    (Path(model) / "stepsearch.json").write_text(json.dumps({"search": search}))
+
+    settings = settings_of_model(model, None, []).search
+    for some in (settings, *settings.hybrid_parts()):
+        assert (some.mcp.command, some.mcp.environment, some.mcp.url, some.mcp.tool) == ((), (), None, "find")
+        assert some.remote == SearchSettings().remote.model_copy(update={"batch_size": 7})
+        assert (some.wiki.language, some.wiki.url, some.cache_dir) == ("de", None, None)
+    said = settings_of_model(model, None, ["search.remote.url=http://mine/retrieve"]).search
+    assert said.remote.url == "http://mine/retrieve"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from stepsearch.errors import SearchUnavailableError
 from stepsearch.search import GuardedSearch, MockSearchEngine, SearchEngine, SearchOutcome
 from stepsearch.types import Passage
 
@@ -49,6 +50,43 @@ def test_outcomes_come_in_the_order_of_queries_and_each_query_is_asked_once() ->
     assert search.search_batch(["a"], 2) == [found("a")]
     assert engine.batches == [["a", "b"], ["c"], ["a"]]
     assert search.search_batch([], 3) == []
+
+
+def test_an_engine_that_is_unavailable_is_asked_once_for_a_batch() -> None:
+    class Down(Scripted):
+        def search_batch(self, queries: Sequence[str], top_k: int = 3) -> list[list[Passage]]:
+            self.batches.append(list(queries))
+            raise SearchUnavailableError("the server is down")
+
+    engine = Down()
+    assert GuardedSearch(engine, retries=5, backoff_seconds=9).search_batch(["a", "b"]) == [FAILED, FAILED]
+    assert engine.batches == [["a", "b"]]
+
+
+def test_an_engine_that_guards_itself_is_asked_once_and_waited_for() -> None:
+    class Careful(Scripted):
+        guards_itself = True
+
+        def search(self, query: str, top_k: int = 3) -> list[str]:
+            time.sleep(0.05)
+            return super().search(query, top_k)
+
+    engine = Careful(poison="x")
+    search = GuardedSearch(engine, timeout_seconds=0.01, retries=5, backoff_seconds=9)
+    assert search.search_batch(["a", "x", "b"]) == [found("a"), FAILED, found("b")]
+    assert engine.batches == [["a", "x", "b"], ["a"], ["x"], ["b"]]
+
+
+def test_queries_after_one_that_finds_the_engine_unavailable_are_not_asked() -> None:
+    class Dying(Scripted):
+        def search_batch(self, queries: Sequence[str], top_k: int = 3) -> list[list[Passage]]:
+            if queries == ["x"]:
+                raise SearchUnavailableError("the server died")
+            return super().search_batch(queries, top_k)
+
+    engine = Dying(poison="x")
+    assert GuardedSearch(engine, retries=0).search_batch(["a", "x", "b"]) == [found("a"), FAILED, FAILED]
+    assert engine.batches == [["a", "x", "b"], ["a"]]
 
 
 def test_statistics_count_and_start_anew() -> None:
@@ -147,6 +185,16 @@ def test_more_than_top_k_is_cut() -> None:
 
     (outcome,) = GuardedSearch(Generous()).search_batch(["q"], 2)
     assert [passage.text for passage in outcome.passages] == ["a", "b"]
+
+
+def test_halves_of_surrogate_pairs_which_no_tokenizer_takes_are_replaced() -> None:
+    class Damaged(Scripted):
+        def search_batch(self, queries: Sequence[str], top_k: int = 3):
+            return [["a \ud83d"], [Passage("\ude00", "b \ud83d", "\ud83d", 1.0)]]
+
+    first, second = GuardedSearch(Damaged()).search_batch(["q", "r"])
+    assert first.passages == (Passage.from_text("a ?"),)
+    assert second.passages == (Passage("?", "b ?", "?", 1.0),)
 
 
 def test_an_interrupt_is_not_swallowed() -> None:
