@@ -1,0 +1,235 @@
+"""`stepsearch serve-search` as a process on loopback, asked as Search-R1's and verl's clients ask."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stepsearch.data import KnowledgeBase
+from stepsearch.search import BM25SearchEngine
+from stepsearch.types import Passage
+
+SLOW_SERVER = """
+import sys, tempfile, time
+from pathlib import Path
+from stepsearch.config import SearchSettings
+from stepsearch.search import SearchEngine
+from stepsearch.serving import AppFactory, ServerSettings, listen, serve
+
+class Slow(SearchEngine):
+    def search(self, query, top_k=3):
+        return [query]
+
+    def search_batch(self, queries, top_k=3):
+        time.sleep(1)
+        return super().search_batch(queries, top_k)
+
+if __name__ == "__main__":
+    listener = listen("127.0.0.1", 0)
+    print(f"serving on http://127.0.0.1:{listener.getsockname()[1]} ", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        factory = AppFactory(Slow, SearchSettings(engine_type="slow"), ServerSettings(max_batch=4), Path(folder))
+        serve(factory, listener, workers=int(sys.argv[1]))
+"""
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[str]
+    url: str
+    said: str
+
+    def post(self, body: Any, **settings: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}/retrieve", json=body, timeout=30, **settings)
+
+    def metric(self, name: str) -> float:
+        """Return a number of /metrics, 0 while nobody answers."""
+        try:
+            text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        except httpx.TransportError:
+            return 0.0
+        return float(re.search(rf"^stepsearch_search_{name} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+@contextmanager
+def running(*command: str, **environment: str) -> Generator[Server]:
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+    try:
+        said = ""
+        while "serving on" not in said:
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            assert line, f"it ended after saying: {said}"
+            said += line
+        yield Server(process, re.search(r"http://\S+", said)[0], said)  # type: ignore[index]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def serve_search(*flags: object, **environment: str) -> Any:
+    return running("-m", "stepsearch.cli.main", "serve-search", "--port", "0", *map(str, flags), **environment)
+
+
+@pytest.fixture(scope="module")
+def knowledge_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("serve") / "corpus"
+    passages = [Passage(f"{n}", f"The film was directed by person {n}.\nIt is long.", f"Film {n}") for n in range(50)]
+    KnowledgeBase.create(folder, passages)
+    BM25SearchEngine.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(knowledge_base: Path) -> Generator[Server]:
+    with serve_search("--knowledge-base", knowledge_base, "search.top_k=2") as server:
+        yield server
+
+
+def search_r1_batch_search(url: str, queries: list[str], topk: int) -> list[str]:
+    """Ask and read as Search-R1's `LLMGenerationManager.batch_search` does."""
+    payload = {"queries": queries, "topk": topk, "return_scores": True}
+    strings = []
+    for result in httpx.post(url, json=payload, timeout=30).json()["result"]:
+        reference = ""
+        for number, item in enumerate(result, start=1):
+            title, *text = item["document"]["contents"].split("\n")
+            reference += f"Doc {number}(Title: {title}) {chr(10).join(text)}\n"
+        strings.append(reference)
+    return strings
+
+
+def test_search_r1s_client(server: Server) -> None:
+    found = search_r1_batch_search(f"{server.url}/retrieve", ["film 7", "person 31", "", "zzz"], topk=1)
+    assert found == [
+        'Doc 1(Title: "Film 7") The film was directed by person 7.\nIt is long.\n',
+        'Doc 1(Title: "Film 31") The film was directed by person 31.\nIt is long.\n',
+        "",
+        "",
+    ]
+
+
+def test_search_r1s_whole_rollout_in_one_request(server: Server) -> None:
+    queries = [f"film {number % 50} {number}" for number in range(2560)]
+    assert len(search_r1_batch_search(f"{server.url}/retrieve", queries, topk=3)) == 2560
+
+
+def verl_call(url: str, queries: list[str], retries: int = 3) -> dict[str, Any]:
+    """Ask as verl's `call_search_api` does: again after 500, 502, 503 and 504, not after any other error."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    payload = {"queries": queries, "topk": 3, "return_scores": True}
+    for _ in range(retries):
+        response = httpx.post(url, headers=headers, json=payload, timeout=30)
+        if response.status_code not in (500, 502, 503, 504):
+            response.raise_for_status()
+            return response.json()
+        time.sleep(0.5)
+    raise AssertionError(f"still {response.status_code}")
+
+
+def test_verls_client(server: Server) -> None:
+    found = verl_call(f"{server.url}/retrieve", ["film 7"]).get("result", [])
+    assert len(found[0]) == 3
+    contents = found[0][0]["document"]["contents"].split("\n")
+    assert contents == ['"Film 7"', "The film was directed by person 7.", "It is long."]
+    assert found[0][0]["score"] > found[0][1]["score"]
+
+
+def test_both_shapes_and_the_default_number(server: Server) -> None:
+    scored = server.post({"queries": ["film 7"], "topk": None, "return_scores": True}).json()["result"]
+    plain = server.post({"queries": ["film 7"]}).json()["result"]
+    assert [set(item) for item in scored[0]] == [{"document", "score"}] * 2
+    assert plain == [[item["document"] for item in scored[0]]]
+    assert plain[0][0] == {"id": "7", "contents": '"Film 7"\nThe film was directed by person 7.\nIt is long.'}
+
+
+def test_it_says_where_it_is_and_how_to_ask(server: Server, knowledge_base: Path) -> None:
+    assert f"search: bm25, knowledge base {knowledge_base}, 2 documents a query" in server.said
+    assert re.search(r"serving on http://127\.0\.0\.1:\d+ with 1 worker;", server.said)
+    curl = server.process.stdout.readline()  # type: ignore[union-attr]
+    body = re.search(rf"curl {server.url}/retrieve -d '(.*)'", curl)[1]  # type: ignore[index]
+    assert server.post(json.loads(body)).status_code == 200
+
+
+def test_what_is_no_http_gets_no_answer_and_breaks_nothing(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for nonsense in (b"\x00\xff\x00\r\n\r\n", b"POST /retrieve HTTP/9.9\r\n\r\n", b"GET " + b"x" * 100_000):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(nonsense)
+            connection.shutdown(socket.SHUT_WR)
+            assert not connection.recv(100).startswith(b"HTTP/1.1 5")
+    assert server.post({"queries": ["film 7"]}).status_code == 200
+
+
+def test_workers_answer_equally_and_are_counted_together(knowledge_base: Path) -> None:
+    bodies = [{"queries": [f"film {number}"], "topk": 3, "return_scores": True} for number in range(40)]
+    with (
+        serve_search("--knowledge-base", knowledge_base, "--workers", 2, STEPSEARCH_TOKEN="s3cret") as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        headers = {"Authorization": "Bearer s3cret"}
+        assert server.post(bodies[0]).status_code == 401
+        answers = list(pool.map(lambda body: server.post(body, headers=headers), bodies))
+        metrics = httpx.get(f"{server.url}/metrics", headers=headers).text
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    engine = BM25SearchEngine.open(knowledge_base)
+    for body, answer in zip(bodies, answers, strict=True):
+        expected = [passage.id for passage in engine.search(*body["queries"], 3)]
+        assert [item["document"]["id"] for item in answer.json()["result"][0]] == expected
+    assert 'requests_total{status="200"} 40' in metrics
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_finishes_what_was_accepted(tmp_path: Path, workers: int) -> None:
+    script = tmp_path / "slow_server.py"
+    script.write_text(SLOW_SERVER, encoding="utf-8")
+    with running(str(script), str(workers)) as server, ThreadPoolExecutor(12) as pool:
+        pending = [pool.submit(server.post, {"queries": [f"q{number}"]}) for number in range(12)]
+        deadline = time.monotonic() + 20
+        while server.metric("open_requests") < 12 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        server.process.send_signal(signal.SIGTERM)
+        found = [future.result().json()["result"][0][0]["contents"] for future in pending]
+        assert found == [f'""\nq{number}' for number in range(12)]
+        assert server.process.wait(20) == 0
+        with pytest.raises(httpx.ConnectError):
+            server.post({"queries": ["late"]})
+
+
+def command_error(*flags: object) -> str:
+    command = [sys.executable, "-m", "stepsearch.cli.main", "serve-search", *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip()
+
+
+def test_mistakes_are_named_before_anything_listens(tmp_path: Path, server: Server, knowledge_base: Path) -> None:
+    assert "knowledge base /nowhere is not there" in command_error("--knowledge-base", "/nowhere")
+    port = server.url.rpartition(":")[2]
+    assert f"cannot listen on port {port} of 127.0.0.1" in command_error(
+        "--knowledge-base", knowledge_base, "--port", port
+    )
+
+
+def test_serving_needs_no_torch() -> None:
+    code = "import sys, stepsearch.cli.serve_search; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "False"]
