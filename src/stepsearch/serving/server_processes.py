@@ -16,6 +16,7 @@ GRACE_SECONDS = 60
 # A worker that reads a large index is busy, not dead.
 HEALTH_SECONDS = 60
 _BACKLOG = 2048
+_LAST_PORT = 65_535
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -24,11 +25,13 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address cannot be used.
     """
+    if port > _LAST_PORT:
+        raise ConfigError(f"port {port} is no port: choose a --port up to {_LAST_PORT}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else error
+    except OSError as error:
+        reason = error.strerror or error
         raise ConfigError(
             f"cannot listen on port {port} of {host} ({reason}): choose another --port or --host"
         ) from None
