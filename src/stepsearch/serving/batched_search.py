@@ -6,17 +6,33 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from stepsearch.search.guarded_search import FAILED, GuardedSearch, SearchOutcome
 from stepsearch.serving.server_metrics import ServerMetrics
 
 logger = logging.getLogger(__name__)
 
-Outcome = asyncio.Future[SearchOutcome]
-
 
 class OverloadedError(Exception):
     """So many queries wait that more of them would only wait longer."""
+
+
+@dataclass(slots=True)
+class _Caller:
+    """One call of `search`: how many distinct queries it asked, what was found so far, and when it is all there.
+
+    Its future is its own, so that a caller who is cancelled cancels nobody else.
+    """
+
+    distinct: int
+    all_found: asyncio.Future[None]
+    found: dict[str, SearchOutcome] = field(default_factory=dict)
+
+    def take(self, query: str, outcome: SearchOutcome) -> None:
+        self.found[query] = outcome
+        if len(self.found) == self.distinct and not self.all_found.done():
+            self.all_found.set_result(None)
 
 
 class BatchedSearch:
@@ -42,7 +58,7 @@ class BatchedSearch:
         self._batch_seconds = batch_seconds
         self._max_waiting = max_waiting
         self._metrics = metrics
-        self._outcomes: dict[tuple[int, str], Outcome] = {}
+        self._callers: dict[tuple[int, str], list[_Caller]] = {}
         self._waiting: dict[int, list[str]] = {}
         self._first_arrival = 0.0
         self._arrived, self._full = asyncio.Event(), asyncio.Event()
@@ -59,9 +75,9 @@ class BatchedSearch:
             self._work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._work
-        for outcome in self._outcomes.values():
-            if not outcome.done():
-                outcome.set_result(FAILED)
+        for (_, query), callers in self._callers.items():
+            for caller in callers:
+                caller.take(query, FAILED)
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._search.close()
 
@@ -71,28 +87,30 @@ class BatchedSearch:
         Raises:
             OverloadedError: too many queries wait; none of these was accepted.
         """
-        outcomes = self._join(queries, top_k)
-        if outcomes:
-            # Not `await outcome`: a caller that is cancelled would cancel it for all who share it.
-            await asyncio.wait(set(outcomes))
-        return [outcome.result() for outcome in outcomes]
+        if not queries:
+            return []
+        caller = self._join(queries, top_k)
+        await caller.all_found
+        return [caller.found[query] for query in queries]
 
-    def _join(self, queries: Sequence[str], top_k: int) -> list[Outcome]:
-        unknown = [query for query in dict.fromkeys(queries) if (top_k, query) not in self._outcomes]
-        if len(self._outcomes) + len(unknown) > self._max_waiting:
-            raise OverloadedError(f"{len(self._outcomes)} queries wait already")
+    def _join(self, queries: Sequence[str], top_k: int) -> _Caller:
+        distinct = dict.fromkeys(queries)
+        unknown = [query for query in distinct if (top_k, query) not in self._callers]
+        if len(self._callers) + len(unknown) > self._max_waiting:
+            raise OverloadedError(f"{len(self._callers)} queries wait already")
+        caller = _Caller(len(distinct), asyncio.get_running_loop().create_future())
+        for query in distinct:
+            self._callers.setdefault((top_k, query), []).append(caller)
         self._metrics.add("queries", len(queries))
         self._metrics.add("shared_queries", len(queries) - len(unknown))
+        self._metrics.set("waiting_queries", len(self._callers))
         if unknown:
             self._enqueue(unknown, top_k)
-        return [self._outcomes[top_k, query] for query in queries]
+        return caller
 
     def _enqueue(self, queries: list[str], top_k: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._outcomes.update(((top_k, query), loop.create_future()) for query in queries)
-        self._metrics.set("waiting_queries", len(self._outcomes))
         if not self._waiting:
-            self._first_arrival = loop.time()
+            self._first_arrival = asyncio.get_running_loop().time()
         waiting = self._waiting.setdefault(top_k, [])
         waiting += queries
         self._arrived.set()
@@ -140,5 +158,6 @@ class BatchedSearch:
 
     def _settle(self, top_k: int, queries: list[str], outcomes: list[SearchOutcome]) -> None:
         for query, outcome in zip(queries, outcomes, strict=True):
-            self._outcomes.pop((top_k, query)).set_result(outcome)
-        self._metrics.set("waiting_queries", len(self._outcomes))
+            for caller in self._callers.pop((top_k, query)):
+                caller.take(query, outcome)
+        self._metrics.set("waiting_queries", len(self._callers))

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -38,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> None:
-    """Answer until the process is told to stop; what was accepted by then is finished first.
+    """Answer until SIGTERM or Ctrl-C; what was accepted by then is finished first. To be called from the main thread.
 
     Args:
         factory: makes the application of each process.
@@ -46,8 +47,7 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         workers: processes; with more than one, a worker that dies is replaced.
 
     Raises:
-        ConfigError: the workers cannot be started.
-        KeyboardInterrupt: it was stopped with Ctrl-C.
+        SystemExit: a worker could not build its engine.
     """
     config = uvicorn.Config(
         factory,
@@ -63,14 +63,19 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         backlog=_BACKLOG,
     )
     # uvicorn raises the signal that stopped it once more, when all is done.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = {number: signal.signal(number, _do_nothing) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         if workers == 1:
             uvicorn.Server(config).run([listener])
         else:
             _Workers(config, [listener]).run()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Handle a signal."""
 
 
 class _Workers(Multiprocess):
