@@ -202,6 +202,31 @@ def test_workers_answer_equally_and_sigterm_finishes_what_they_accepted(
             server.post({"queries": ["late"]})
 
 
+BROKEN_SERVER = """
+import tempfile
+from pathlib import Path
+from stepsearch.config import SearchSettings
+from stepsearch.errors import SearchError
+from stepsearch.serving import AppFactory, ServerSettings, listen, serve
+
+def build():
+    raise SearchError("the index is gone")
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        serve(AppFactory(build, SearchSettings(), ServerSettings(), Path(folder)), listen("127.0.0.1", 0), workers=2)
+"""
+
+
+def test_workers_that_cannot_start_end_the_server(tmp_path: Path) -> None:
+    script = tmp_path / "broken_server.py"
+    script.write_text(BROKEN_SERVER, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "error: the index is gone" in done.stderr
+    assert "SearchError: a worker could not build the search engine" in done.stderr.splitlines()[-1]
+
+
 def ids(answer: httpx.Response) -> list[str]:
     (found,) = answer.json()["result"]
     return [document["id"] for document in found]

@@ -36,20 +36,23 @@ def run(args: argparse.Namespace) -> None:
 
 
 def search_settings(args: argparse.Namespace) -> SearchSettings:
-    """Return the search section of the settings; a knowledge base is searched with BM25 unless an engine is named.
+    """Return the search section of the settings: by default BM25 over a knowledge base that is named, and no retries.
 
     Raises:
         DataError: the knowledge base is not there.
     """
     settings = load_config(args.config, args.overrides).search
+    asked = asked_keys(args.config, args.overrides)
+    if "search.retries" not in asked:
+        # Its clients try again themselves, and while it does nobody else is answered.
+        settings = settings.model_copy(update={"retries": 0})
     named = args.knowledge_base or (Path(settings.knowledge_base) if settings.knowledge_base else None)
     if named is None:
         return settings
     folder = named.expanduser()
     if not folder.is_dir():
         raise DataError(f"knowledge base {folder} is not there: name its folder with --knowledge-base DIR")
-    asked = "search.engine_type" in asked_keys(args.config, args.overrides)
-    engine_type = settings.engine_type if asked else "bm25"
+    engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
     return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
 
 

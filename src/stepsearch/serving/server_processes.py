@@ -1,21 +1,27 @@
 """Listening, and the processes that answer."""
 
+import logging
 import signal
 import socket
+import sys
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from stepsearch.errors import ConfigError
-from stepsearch.serving.search_app import AppFactory
+from stepsearch.errors import ConfigError, SearchError, StepSearchError
+from stepsearch.serving.search_app import AppFactory, SearchApp
+
+logger = logging.getLogger(__name__)
 
 # What a client keeps open between two requests outlasts a training step.
 KEEP_ALIVE_SECONDS = 75
 # A request that the engine has not answered by then is given up when the server stops.
 GRACE_SECONDS = 60
-# A worker that reads a large index is busy, not dead.
-HEALTH_SECONDS = 60
+# How long a worker that SIGHUP starts may read its index before the old one is kept.
+START_SECONDS = 60
 _BACKLOG = 2048
 _LAST_PORT = 65_535
 
@@ -47,10 +53,10 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         workers: processes; with more than one, a worker that dies is replaced.
 
     Raises:
-        SystemExit: a worker could not build its engine.
+        StepSearchError: the engine cannot be built.
     """
     config = uvicorn.Config(
-        factory,
+        factory if workers == 1 else _WorkerFactory(factory),
         factory=True,
         workers=workers,
         ws="none",
@@ -59,7 +65,7 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_worker_healthcheck=HEALTH_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
         backlog=_BACKLOG,
     )
     # uvicorn raises the signal that stopped it once more, when all is done.
@@ -68,7 +74,7 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         if workers == 1:
             uvicorn.Server(config).run([listener])
         else:
-            _Workers(config, [listener]).run()
+            _run_workers(config, listener)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -76,6 +82,27 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
     """Handle a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkerFactory:
+    """Makes a worker's application, or ends the worker so that it is not started again and again."""
+
+    factory: AppFactory
+
+    def __call__(self) -> SearchApp:
+        try:
+            return self.factory()
+        except StepSearchError as error:
+            logger.error("error: %s", error)
+            sys.exit(STARTUP_FAILURE)
+
+
+def _run_workers(config: uvicorn.Config, listener: socket.socket) -> None:
+    workers = _Workers(config, [listener])
+    workers.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+        raise SearchError("a worker could not build the search engine; the lines above say why")
 
 
 class _Workers(Multiprocess):
@@ -86,3 +113,16 @@ class _Workers(Multiprocess):
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        # Without uvicorn's question whether the living are well: a worker that holds its interpreter while it reads a
+        # large index would be killed for it, and one that has just died be waited for.
+        for index, process in enumerate(self.processes):
+            if process.process.is_alive() or self.should_exit.is_set():
+                continue
+            if process.exitcode == STARTUP_FAILURE:
+                self.should_exit.set()
+                return
+            logger.warning("worker %s died with exit code %s: starting another", process.pid, process.exitcode)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()

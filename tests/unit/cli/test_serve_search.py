@@ -40,3 +40,8 @@ def test_the_token_comes_from_the_flag_or_the_environment(monkeypatch: pytest.Mo
     for flags, token in (([], "from the environment"), (["--token", "from the flag"], "from the flag")):
         args = parse(["serve-search", *flags])
         assert server_settings(args, search_settings(args)).token == token
+
+
+def test_a_failed_search_is_tried_again_only_where_that_is_asked_for() -> None:
+    assert search_settings(parse(["serve-search"])).retries == 0
+    assert search_settings(parse(["serve-search", "search.retries=1"])).retries == 1
