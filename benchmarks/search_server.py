@@ -253,7 +253,7 @@ def main() -> None:
             soak(folder, options.soak, clients=64)
             return
         compare(folder, Load(64, 1, options.requests), options.repeats)
-        compare(folder, Load(4, 256, max(options.requests // 40, 4)), options.repeats)
+        compare(folder, Load(4, 256, max(options.requests // 80, 4)), options.repeats)
 
 
 if __name__ == "__main__":
