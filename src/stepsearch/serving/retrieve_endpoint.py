@@ -50,10 +50,10 @@ class RetrieveEndpoint:
         self._count_open(1)
         try:
             status, body, headers = await self._answer(scope, receive)
+            if status != CLIENT_LEFT:
+                await respond(send, status, body, headers)
         finally:
             self._count_open(-1)
-        if status != CLIENT_LEFT:
-            await respond(send, status, body, headers)
         self._metrics.answered(status, time.perf_counter() - started)
 
     def _count_open(self, change: int) -> None:

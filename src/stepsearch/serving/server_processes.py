@@ -12,6 +12,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from stepsearch.errors import ConfigError, SearchError, StepSearchError
+from stepsearch.serving.bounded_http import http_protocol
 from stepsearch.serving.search_app import AppFactory, SearchApp
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> Non
         factory if workers == 1 else _WorkerFactory(factory),
         factory=True,
         workers=workers,
+        http=http_protocol,
         ws="none",
         log_config=None,
         access_log=False,

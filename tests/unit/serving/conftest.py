@@ -50,8 +50,8 @@ def engine() -> RecordingEngine:
 def app_over(tmp_path: Path) -> Callable[..., Any]:
     """Return the application over an engine; keywords are the server's settings."""
 
-    def build(engine: SearchEngine, **settings: Any) -> Any:
-        search = SearchSettings(engine_type="mine", timeout_seconds=5, retries=0)
+    def build(engine: SearchEngine, timeout_seconds: float = 5.0, **settings: Any) -> Any:
+        search = SearchSettings(engine_type="mine", timeout_seconds=timeout_seconds, retries=0)
         return search_app(engine, search, ServerSettings(**{"batch_milliseconds": 0, **settings}), tmp_path)
 
     return build

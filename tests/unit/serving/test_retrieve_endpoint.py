@@ -61,6 +61,17 @@ def test_a_broken_engine_is_a_bad_gateway(serve: Any, engine: Any, caplog: pytes
     assert fine.status_code == 200
 
 
+def test_an_engine_that_hangs_is_a_bad_gateway_and_is_left_behind(serve: Any, engine: Any) -> None:
+    async def ask() -> list[int]:
+        async with serve(engine, timeout_seconds=0.1) as client:
+            engine.gate.clear()
+            hanging = await client.post("/retrieve", json=ONE)
+            engine.gate.set()
+            return [hanging.status_code, (await client.post("/retrieve", json=ONE)).status_code]
+
+    assert asyncio.run(ask()) == [502, 200]
+
+
 @pytest.mark.parametrize("passage", [Passage("1", "\ud800"), Passage("1", "x", score="high")])  # type: ignore[arg-type]
 def test_a_passage_that_has_no_json_is_a_bad_gateway(serve: Any, passage: Passage) -> None:
     class Odd(SearchEngine):
