@@ -71,7 +71,6 @@ def search_r1_app(engine: BM25SearchEngine) -> fastapi.FastAPI:
                 answer.append(documents)
         return {"result": answer}
 
-    del retrieve
     return app
 
 

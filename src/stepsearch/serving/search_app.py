@@ -148,17 +148,16 @@ def _pages(engine: str, settings: ServerSettings, metrics: ServerMetrics, lifesp
         lifespan=lifespan,
     )
 
-    @pages.get(HEALTH)
     async def healthz() -> dict[str, str | int]:
         """Say that the server answers."""
         return {"status": "ok", "engine": engine, "topk": settings.top_k}
 
-    @pages.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> PlainTextResponse:
         """Counts of all workers, for Prometheus."""
         return PlainTextResponse(metrics.render(), media_type=CONTENT_TYPE)
 
-    del healthz, prometheus  # Registered by their decorators.
+    pages.add_api_route(HEALTH, healthz)
+    pages.add_api_route("/metrics", prometheus, response_class=PlainTextResponse)
     pages.openapi = lambda: _with_retrieve(get_openapi(title=pages.title, version="1", routes=pages.routes))
     return pages
 
