@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib
 import ipaddress
 import os
 import socket
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> None:
     search = search_settings(args)
     settings = server_settings(args, search)
     # Built here even for workers that build their own: what is wrong is said once, and before anything listens.
+    if args.mcp or args.mcp_http:
+        importlib.import_module("stepsearch.serving.mcp_server")
     engine = build_search_engine(search)
     if args.mcp:
         _serve_stdio(engine, search, settings)

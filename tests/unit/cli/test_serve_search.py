@@ -1,8 +1,10 @@
+import sys
 from pathlib import Path
 
 import pytest
 
 from stepsearch.cli.arguments import parse
+from stepsearch.cli.main import main
 from stepsearch.cli.serve_search import TOKEN_VARIABLE, search_settings, server_settings
 from stepsearch.errors import DataError
 from stepsearch.serving import ServerSettings
@@ -45,3 +47,15 @@ def test_the_token_comes_from_the_flag_or_the_environment(monkeypatch: pytest.Mo
 def test_a_failed_search_is_tried_again_only_where_that_is_asked_for() -> None:
     assert search_settings(parse(["serve-search"])).retries == 0
     assert search_settings(parse(["serve-search", "search.retries=1"])).retries == 1
+
+
+@pytest.mark.parametrize("flag", ["--mcp", "--mcp-http"])
+def test_mcp_without_its_package_is_refused_before_anything_listens(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "stepsearch.serving.mcp_server", raising=False)
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    assert main(["serve-search", flag, "search.engine_type=mock"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert 'pip install "stepsearch[mcp]"' in said.err
