@@ -46,6 +46,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    _serve_search(_command(commands, "serve-search", "Answer searches over HTTP or MCP, as Search-R1's server does."))
     return parser, commands
 
 
@@ -243,6 +244,26 @@ def _inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--question", metavar="TEXT", help="What to ask in single mode.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not where training did.")
     _settings(parser)
+
+
+def _serve_search(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--knowledge-base", type=Path, metavar="DIR", help="Search here, with BM25 unless search.engine_type=NAME.")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen; 0.0.0.0: on every network.")
+    add("--port", type=_natural, default=8000, metavar="N", help="0 takes any that is free.")
+    add("--workers", type=_positive, default=1, metavar="N", help="Processes that share the index.")
+    add("--token", metavar="TEXT", help="Bearer token that clients must show; or in STEPSEARCH_TOKEN.")
+    add("--max-batch", type=_positive, default=256, metavar="N", help="Queries per call of the engine.")
+    add("--batch-milliseconds", type=float, default=2.0, metavar="N", help="How long a query waits for others.")
+    add("--max-waiting", type=_positive, default=16_384, metavar="N", help="More unanswered queries: 503.")
+    add("--max-queries", type=_positive, default=4_096, metavar="N", help="Queries of one request.")
+    add("--max-query-characters", type=_positive, default=16_384, metavar="N", help="Length of one query.")
+    add("--max-top-k", type=_positive, default=100, metavar="N", help="Documents per query that may be asked for.")
+    add("--max-request-bytes", type=_positive, default=8_388_608, metavar="N", help="Size of one request.")
+    mcp = parser.add_mutually_exclusive_group()
+    mcp.add_argument("--mcp", action="store_true", help="Speak MCP on standard input and output instead of HTTP.")
+    mcp.add_argument("--mcp-http", action="store_true", help="Also answer MCP, at /mcp.")
+    _config(parser)
 
 
 def _names() -> str:

@@ -1,0 +1,119 @@
+"""`stepsearch serve-search`: a search engine behind HTTP or MCP."""
+
+import argparse
+import asyncio
+import importlib
+import ipaddress
+import os
+import socket
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from stepsearch.config import SearchSettings, asked_keys, load_config
+from stepsearch.errors import DataError
+from stepsearch.search import SearchEngine, build_search_engine
+from stepsearch.serving import AppFactory, ServerSettings, listen, serve
+
+TOKEN_VARIABLE = "STEPSEARCH_TOKEN"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve the engine that flags and settings name until told to stop.
+
+    Raises:
+        ConfigError: a flag or setting is wrong, the address is taken, or a package is missing.
+        DataError: the knowledge base cannot be read.
+        SearchError: the engine cannot be built.
+    """
+    search = search_settings(args)
+    settings = server_settings(args, search)
+    # Built here even for workers that build their own: what is wrong is said once, and before anything listens.
+    if args.mcp or args.mcp_http:
+        importlib.import_module("stepsearch.serving.mcp_server")
+    engine = build_search_engine(search)
+    if args.mcp:
+        _serve_stdio(engine, search, settings)
+    else:
+        _serve_http(args, engine, search, settings)
+
+
+def search_settings(args: argparse.Namespace) -> SearchSettings:
+    """Return the search section of the settings: by default BM25 over a knowledge base that is named, and no retries.
+
+    Raises:
+        DataError: the knowledge base is not there.
+    """
+    settings = load_config(args.config, args.overrides).search
+    asked = asked_keys(args.config, args.overrides)
+    if "search.retries" not in asked:
+        # Its clients try again themselves, and while it does nobody else is answered.
+        settings = settings.model_copy(update={"retries": 0})
+    named = args.knowledge_base or (Path(settings.knowledge_base) if settings.knowledge_base else None)
+    if named is None:
+        return settings
+    folder = named.expanduser()
+    if not folder.is_dir():
+        raise DataError(f"knowledge base {folder} is not there: name its folder with --knowledge-base DIR")
+    engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
+    return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
+
+
+def server_settings(args: argparse.Namespace, search: SearchSettings) -> ServerSettings:
+    """Return the server's settings.
+
+    Raises:
+        ConfigError: a bound is impossible.
+    """
+    return ServerSettings(
+        top_k=search.top_k,
+        max_batch=args.max_batch,
+        batch_milliseconds=args.batch_milliseconds,
+        max_waiting=args.max_waiting,
+        max_request_bytes=args.max_request_bytes,
+        max_queries=args.max_queries,
+        max_query_characters=args.max_query_characters,
+        max_top_k=args.max_top_k,
+        token=args.token or os.environ.get(TOKEN_VARIABLE) or None,
+    )
+
+
+def _serve_stdio(engine: SearchEngine, search: SearchSettings, settings: ServerSettings) -> None:
+    from stepsearch.serving.mcp_server import serve_stdio
+
+    asyncio.run(serve_stdio(engine, search, settings))
+
+
+def _serve_http(
+    args: argparse.Namespace, engine: SearchEngine, search: SearchSettings, settings: ServerSettings
+) -> None:
+    with listen(args.host, args.port) as listener, tempfile.TemporaryDirectory(prefix="stepsearch-") as folder:
+        _introduce(listener, args, search, settings)
+        build = (lambda: engine) if args.workers == 1 else partial(build_search_engine, search)
+        if args.workers > 1:
+            engine.close()
+        mcp_host = args.host if args.mcp_http else None
+        serve(AppFactory(build, search, settings, Path(folder), mcp_host), listener, args.workers)
+    print("stopped", flush=True)
+
+
+def _introduce(
+    listener: socket.socket, args: argparse.Namespace, search: SearchSettings, settings: ServerSettings
+) -> None:
+    """Print where the server is, and how it is asked."""
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    corpus = f", knowledge base {search.knowledge_base}" if search.knowledge_base else ""
+    print(f"search: {search.engine_type}{corpus}, {settings.top_k} documents a query unless asked otherwise")
+    print(f"serving on {url} with {args.workers} worker{'s' if args.workers > 1 else ''}; Ctrl-C stops")
+    header = "" if settings.token is None else "-H 'Authorization: Bearer TOKEN' "
+    body = '{"queries": ["who wrote it"], "topk": 3, "return_scores": true}'
+    print(f"  try: curl {url}/retrieve {header}-d '{body}'")
+    pages = f"{url}/docs, /metrics, /healthz" + (", MCP at /mcp" if args.mcp_http else "")
+    print(f"  see: {pages}", flush=True)
+    if settings.token is None and not _is_loopback(listener):
+        print(f"  warning: whoever reaches {args.host} can search; --token asks for a password", flush=True)
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
