@@ -1,7 +1,6 @@
 """`stepsearch audit`: does the corpus have what the questions need, can a search find it, and what did training see?"""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.data import READERS, KnowledgeBase, read_questions
-from stepsearch.data.whole_files import replacing, require_writable
+from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.audit import CorpusAudit, audit
 from stepsearch.preparation.audit_tables import contamination_lines, coverage_table, notes, recall_table
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     if args.train:
         report["contamination"] = _check_contamination(questions, args.train, console).to_json()
     if args.output is not None:
-        write_report(args.output, report)
+        write_json(args.output, report)
         say(console, f"written to {args.output}")
 
 
@@ -88,16 +87,6 @@ def audit_corpus(questions: Sequence[Question], folder: Path, threshold: float, 
     for line in notes(result):
         say(console, line)
     return result
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report as JSON, in one piece.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _audit_corpus(

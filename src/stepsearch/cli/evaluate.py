@@ -26,6 +26,7 @@ from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, KnowledgeBase, find_benchmark_file, read_benchmark
+from stepsearch.data.whole_files import write_json, write_text
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.baselines_table import baselines_table
@@ -36,7 +37,7 @@ from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
 from stepsearch.evaluation.published import published_json
-from stepsearch.evaluation.report import SUMMARY, write_json, write_text
+from stepsearch.evaluation.report import SUMMARY
 from stepsearch.evaluation.result_plots import plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
 from stepsearch.evaluation.viewer import write_report

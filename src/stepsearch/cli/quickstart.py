@@ -38,9 +38,10 @@ from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
+from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.metrics import score_episode
-from stepsearch.evaluation.report import figures_table, write_json
+from stepsearch.evaluation.report import figures_table
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer

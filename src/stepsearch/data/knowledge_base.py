@@ -212,7 +212,7 @@ def _refuse_foreign(folder: Path) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        reason = "has no " + MANIFEST_FILE if folder.is_dir() else "does not exist"
+        reason = f"has no {MANIFEST_FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise DataError(
             f"{folder} is no knowledge base: it {reason}; make one with prepare-data --build-knowledge-base"
         )

@@ -160,5 +160,6 @@ class TestBadInput:
 
     def test_a_page_that_cannot_be_written(self, tmp_path: Path) -> None:
         folder = write_predictions(tmp_path / "results", [make_episode()])
-        with pytest.raises(DataError, match=r"cannot be written: No such file or directory"):
-            write_report(tmp_path / "nowhere" / "report.html", folder)
+        (tmp_path / "file").touch()
+        with pytest.raises(DataError, match="cannot be written"):
+            write_report(tmp_path / "file" / "report.html", folder)
