@@ -19,8 +19,10 @@ from stepsearch.chat_endpoint import (
 )
 from stepsearch.cli.annotation_report import annotation_report, cost_text, result_lines, spent_text
 from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import guard
 from stepsearch.config import SearchSettings, load_config
 from stepsearch.data import read_questions, write_processed
+from stepsearch.data.knowledge_base import knowledge_base_beside
 from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.annotation import AnnotationSettings, Tally, annotate, estimate
@@ -111,17 +113,14 @@ def _check_output(source: Path, output: Path) -> None:
 
 def _open_engines(args: argparse.Namespace) -> dict[str, GuardedSearch]:
     search = load_config(args.config, args.overrides).search
-    beside = args.input.parent / "knowledge_base"
-    folder = args.knowledge_base or (Path(search.knowledge_base) if search.knowledge_base else None)
-    if folder is None and beside.is_dir():
-        folder = beside
+    named = args.knowledge_base or (Path(search.knowledge_base) if search.knowledge_base else None)
+    folder = named or knowledge_base_beside(args.input)
     return {name: _open_engine(search, name, folder) for name in dict.fromkeys(args.engines)}
 
 
 def _open_engine(search: SearchSettings, name: str, folder: Path | None) -> GuardedSearch:
     settings = search.model_copy(update={"engine_type": name})
-    engine = build_search_engine(settings, folder)
-    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
+    return guard(build_search_engine(settings, folder), settings)
 
 
 def _say_estimate(

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from stepsearch.chat_endpoint import ChatEndpoint, EndpointSettings, ReplyCache
-from stepsearch.cli.progress import Advance, unseen
-from stepsearch.config import Config, RolloutSettings, SearchSettings, Section, load_config
-from stepsearch.data import KnowledgeBase
+from stepsearch.cli.searching import guard
+from stepsearch.config import Config, RolloutSettings, Section, load_config
 from stepsearch.errors import ConfigError, ModelError
 from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.endpoint_generator import EndpointGenerator
@@ -26,6 +25,7 @@ from stepsearch.models.tiny_tokenizer import name_token_groups
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.models.trunk import usable_workers
 from stepsearch.preparation.demonstrations import DemonstrationWriter
+from stepsearch.progress import Advance, unseen
 from stepsearch.rollout import EpisodeRunner, ParallelRunner, RolloutRunner
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import SearchEngine
@@ -35,7 +35,6 @@ from stepsearch.training.preflight import check_prompts
 from stepsearch.training.warm_start import warm_start
 from stepsearch.types import Question
 
-BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
 TINY = "tiny"
 ENDPOINT = "openai:"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
@@ -94,46 +93,6 @@ def use_threads(config: Config) -> None:
     """
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-
-
-def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: bool) -> tuple[SearchSettings, str]:
-    """Return the search settings with engine and knowledge base settled, and a line that says what was chosen.
-
-    The knowledge base that `search.knowledge_base` names, else the one beside the data file, is searched with BM25
-    unless another engine was asked for.
-
-    Args:
-        settings: as configured.
-        data_file: the questions' file; None where there is none.
-        engine_asked: whether the user named the engine.
-
-    Raises:
-        DataError: the knowledge base is not there or not whole.
-    """
-    is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
-    beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
-    folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
-    if folder is None and beside is not None and beside.is_dir() and (is_open or BM25 in _engine_types(settings)):
-        folder = beside
-    if folder is None:
-        return settings, f"search: {settings.engine_type}"
-    engine_type = BM25 if is_open else settings.engine_type
-    settled = settings.model_copy(update={"engine_type": engine_type, "knowledge_base": str(folder.resolve())})
-    whose = " beside the data file" if folder == beside else ""
-    return (
-        settled,
-        f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
-    )
-
-
-def _engine_types(settings: SearchSettings) -> set[str]:
-    parts = settings.hybrid_parts() if settings.engine_type == HYBRID else []
-    return {settings.engine_type, *(part.engine_type for part in parts)}
-
-
-def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
-    """Return an engine with the settings' time limit and retries around it."""
-    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
 
 
 def build_policy(

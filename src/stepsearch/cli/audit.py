@@ -10,6 +10,7 @@ from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.data import READERS, KnowledgeBase, read_questions
+from stepsearch.data.knowledge_base import KNOWLEDGE_BASE, knowledge_base_beside
 from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.audit import CorpusAudit, audit
@@ -18,8 +19,6 @@ from stepsearch.preparation.completion import add_passages, missing_documents
 from stepsearch.preparation.contamination import Contamination, find_contamination
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.types import Question
-
-KNOWLEDGE_BASE = "knowledge_base"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
         SearchError: the knowledge base has no index.
     """
     console = open_console()
-    folder = args.knowledge_base or _beside(args.data[0])
+    folder = args.knowledge_base or knowledge_base_beside(args.data[0])
     if folder is None and not args.train:
         raise ConfigError(
             f"there is no {KNOWLEDGE_BASE}/ beside {args.data[0]}: name a corpus with --knowledge-base DIR, or a "
@@ -109,8 +108,3 @@ def _check_contamination(questions: Sequence[Question], files: Sequence[Path], c
     for line in contamination_lines(found):
         say(console, line)
     return found
-
-
-def _beside(path: Path) -> Path | None:
-    folder = path.parent / KNOWLEDGE_BASE
-    return folder if folder.is_dir() else None

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepsearch.cli.answer_judge import open_judge
-from stepsearch.cli.assembly import BM25, find_corpus, guard, settings_of_model
+from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.digests import file_digest, model_digest
 from stepsearch.cli.evaluated_methods import (
     MODEL,
@@ -21,7 +21,8 @@ from stepsearch.cli.evaluated_methods import (
     open_player,
     read_other_models,
 )
-from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import BM25, find_corpus, guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
@@ -42,6 +43,7 @@ from stepsearch.evaluation.result_plots import plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
 from stepsearch.evaluation.viewer import write_report
 from stepsearch.evaluation.viewer.report_page import FILE_NAME
+from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine

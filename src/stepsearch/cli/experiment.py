@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.assembly import Player, build_policy, guard
-from stepsearch.cli.progress import Advance, StageDisplay
+from stepsearch.cli.assembly import Player, build_policy
+from stepsearch.cli.progress import StageDisplay
+from stepsearch.cli.searching import guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
 from stepsearch.config import Config
@@ -17,6 +18,7 @@ from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import raw_sources
+from stepsearch.progress import Advance
 from stepsearch.search import build_search_engine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory

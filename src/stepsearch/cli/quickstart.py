@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stepsearch.cli.assembly import find_corpus, use_threads
+from stepsearch.cli.assembly import use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.experiment import (
     AFTER,
@@ -32,7 +32,8 @@ from stepsearch.cli.experiment import (
     start_warm,
     train_run,
 )
-from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
@@ -45,6 +46,7 @@ from stepsearch.evaluation.report import figures_table
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory

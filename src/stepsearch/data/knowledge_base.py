@@ -27,6 +27,8 @@ from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
+KNOWLEDGE_BASE = "knowledge_base"
+"""What a knowledge base's folder is called beside the questions that it goes with."""
 FORMAT = "stepsearch-knowledge-base"
 VERSION = 1
 _CHUNK = 4096
@@ -184,6 +186,12 @@ class KnowledgeBaseWriter:
             "fingerprint": self._hash.hexdigest(),
         }
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def knowledge_base_beside(file: Path) -> Path | None:
+    """Return the folder of the knowledge base beside a file of questions; None without one."""
+    folder = file.parent / KNOWLEDGE_BASE
+    return folder if folder.is_dir() else None
 
 
 def replace_knowledge_base(source: Path, target: Path) -> None:
