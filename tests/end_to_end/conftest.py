@@ -9,7 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from stepsearch.cli.assembly import build_policy, use_threads
+from stepsearch.cli.assembly import build_policy
+from stepsearch.cli.players import use_threads
 from stepsearch.config import WorldSettings, load_config
 from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.assembly import TINY, use_threads
+from stepsearch.cli.assembly import TINY
 from stepsearch.cli.digests import file_digest
 from stepsearch.cli.experiment import (
     AFTER,
@@ -35,6 +35,7 @@ from stepsearch.cli.experiment import (
     train_run,
 )
 from stepsearch.cli.methods import Method
+from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import JobProgress, Report
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger, is_finished

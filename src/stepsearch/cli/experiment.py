@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.assembly import Player, build_policy
+from stepsearch.cli.assembly import build_policy
+from stepsearch.cli.players import Player
 from stepsearch.cli.progress import StageDisplay
 from stepsearch.cli.searching import guard
 from stepsearch.cli.stage_ledger import StageLedger

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stepsearch.cli.assembly import use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.experiment import (
     AFTER,
@@ -32,6 +31,7 @@ from stepsearch.cli.experiment import (
     start_warm,
     train_run,
 )
+from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger

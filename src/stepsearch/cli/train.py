@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY, Player, build_policy, use_threads
+from stepsearch.cli.assembly import TINY, build_policy
+from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.searching import find_corpus, guard
 from stepsearch.config import Config, asked_keys, load_config
