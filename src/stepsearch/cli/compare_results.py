@@ -10,7 +10,7 @@ from stepsearch.cli.progress import open_console, say
 from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.evaluation.bootstrap import RESAMPLES
 from stepsearch.evaluation.paired import compare_predictions, shared_files
-from stepsearch.evaluation.report import SUMMARY
+from stepsearch.evaluation.result_files import SUMMARY, results_folder
 from stepsearch.evaluation.result_tables import paired_sheet
 
 # What two evaluations should share, so that their models are all that differs.
@@ -59,7 +59,7 @@ def differing_settings(first: Path, second: Path) -> Sequence[str]:
 
 
 def _summary(path: Path) -> Mapping[str, Any]:
-    folder = path.parent if path.is_file() else path / "results" if (path / "results").is_dir() else path
+    folder = path.parent if path.is_file() else results_folder(path)
     try:
         return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):

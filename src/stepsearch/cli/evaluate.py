@@ -21,7 +21,7 @@ from stepsearch.evaluation.judging import judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
-from stepsearch.evaluation.report import SUMMARY
+from stepsearch.evaluation.result_files import SUMMARY
 from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine

@@ -22,7 +22,7 @@ from stepsearch.evaluation.figures import MethodFigures, measure_methods
 from stepsearch.evaluation.judging import Judge
 from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
 from stepsearch.evaluation.published import published_json
-from stepsearch.evaluation.report import SUMMARY
+from stepsearch.evaluation.result_files import SUMMARY, predictions_path
 from stepsearch.evaluation.result_plots import Results, plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
 from stepsearch.evaluation.viewer import write_report
@@ -65,7 +65,7 @@ class Evaluation:
 
     def predictions(self, dataset: str, method: str) -> Path:
         """Return where a method's episodes on a dataset are."""
-        return self.folder / f"predictions_{dataset}{'' if method == MODEL else f'.{method}'}.jsonl"
+        return predictions_path(self.folder, dataset, "" if method == MODEL else method)
 
 
 def write_results(evaluation: Evaluation, scores: Scores, ledger: StageLedger, other_models: Mapping[str, str]) -> None:

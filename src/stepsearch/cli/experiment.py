@@ -16,6 +16,7 @@ from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
+from stepsearch.evaluation.result_files import predictions_path
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import raw_sources
@@ -80,7 +81,7 @@ class PredictionFiles:
     @classmethod
     def of(cls, results: Path, when: str) -> "PredictionFiles":
         """Return the files in a run's results, `when` being before or after."""
-        return cls(results / f"predictions_{when}.jsonl", results / f"predictions_{when}_sampled.jsonl")
+        return cls(predictions_path(results, when), predictions_path(results, f"{when}_sampled"))
 
     def read(self) -> "Episodes":
         """Return what the files hold."""

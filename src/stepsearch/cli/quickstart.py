@@ -42,7 +42,7 @@ from stepsearch.data import read_questions
 from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.metrics import score_episode
-from stepsearch.evaluation.report import figures_table
+from stepsearch.evaluation.metrics_table import figures_table
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer

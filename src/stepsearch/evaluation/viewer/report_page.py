@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stepsearch.data.whole_files import replacing, require_writable
+from stepsearch.evaluation.result_files import find_predictions
 from stepsearch.evaluation.viewer.page import render_page
-from stepsearch.evaluation.viewer.reading import count_lines, find_predictions, read_summary, reward_settings
+from stepsearch.evaluation.viewer.reading import count_lines, read_summary, reward_settings
 from stepsearch.evaluation.viewer.report_data import ReportData
 
 FILE_NAME = "report.html"

@@ -6,8 +6,6 @@ from rich.table import Table
 
 from stepsearch.evaluation.metrics import EvaluationMetrics
 
-SUMMARY = "evaluation_summary.json"
-
 _HEAD = ("questions", "EM", "EM, 95 % interval", "F1")
 _TAIL = (
     "searches per question",
