@@ -17,7 +17,7 @@ def file_digest(path: Path) -> str:
         DataError: it cannot be read.
     """
     with open_binary(path) as file:
-        return hashlib.blake2b(file.read()).hexdigest()[:16]
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def model_digest(folder: Path) -> str | None:

@@ -77,7 +77,7 @@ def write_results(evaluation: Evaluation, scores: Scores, ledger: StageLedger, o
         "model": evaluation.config.model.name,
         "other_models": dict(other_models),
         "corpus": evaluation.corpus,
-        "datasets": {name: dataset_json(evaluation, name, scores[name], results[name]) for name in results},
+        "datasets": {name: dataset_json(evaluation, name, scores[name][MODEL], results[name]) for name in results},
         "published": published_json(evaluation.config.model.name) if compared else None,
         "seed": evaluation.config.seed,
         "samples": evaluation.samples,
@@ -103,12 +103,10 @@ def write_results(evaluation: Evaluation, scores: Scores, ledger: StageLedger, o
 def dataset_json(
     evaluation: Evaluation,
     dataset: str,
-    scores: Mapping[str, Sequence[EpisodeScore]],
+    scores: Sequence[EpisodeScore],
     results: Mapping[str, MethodFigures],
 ) -> dict[str, Any]:
     """Return what the summary says of a dataset: the model's figures, and under `methods` everything else's."""
-    flat = {name: measure_scores(of, evaluation.samples) for name, of in scores.items()}
-    baselines = {name: of.to_json() for name, of in flat.items() if name in BASELINES}
     others = {
         name: {
             **measured.to_json(),
@@ -119,13 +117,12 @@ def dataset_json(
         if name != MODEL
     }
     return {
-        **flat[MODEL].to_json(),
+        **measure_scores(scores, evaluation.samples).to_json(),
         "file": str(evaluation.files[dataset]),
         "predictions": evaluation.predictions(dataset, MODEL).name,
         **results[MODEL].to_json(),
-        "per_seed": seeds_json(scores[MODEL], evaluation.config.seed) if evaluation.samples > 1 else None,
+        "per_seed": seeds_json(scores, evaluation.config.seed) if evaluation.samples > 1 else None,
         "methods": others,
-        "baselines": baselines or None,
     }
 
 
