@@ -179,7 +179,11 @@ def play_one(
         scores = play(runner, tasks, log, batch_size, _shown(advance))
         if evaluation.judge is None:
             return scores
-        return judge_predictions(path, evaluation.judge, batch_size, lambda count: advance(count, "judging"))
+        scores = judge_predictions(path, evaluation.judge, batch_size, lambda count: advance(count, "judging"))
+    unjudged = sum(score.played and score.judged is None for score in scores)
+    if unjudged:
+        say(evaluation.console, f"{_stage(dataset, method)}: {unjudged:,} answers not judged; --resume asks again")
+    return scores
 
 
 def _stage(dataset: str, method: str) -> str:

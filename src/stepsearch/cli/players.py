@@ -166,13 +166,15 @@ def open_player(config: Config, search: GuardedSearch, replies: Path | None = No
     Raises:
         ModelError: the model cannot be loaded.
         EndpointError: the endpoint cannot be asked.
-        ConfigError: the settings ask for sampling that an endpoint is not told of.
+        ConfigError: no model is named, or the settings ask for sampling that an endpoint is not told of.
     """
     if config.model.name in SCRIPTED:
         return ScriptedPlayer(config.model.name, search, config)
     if config.model.name.startswith(ENDPOINT):
-        settings = EndpointSettings(model=config.model.name.removeprefix(ENDPOINT))
-        return EndpointPlayer(ChatEndpoint(settings, ReplyCache(replies)), search, config)
+        name = config.model.name.removeprefix(ENDPOINT)
+        if not name:
+            raise ConfigError(f"{ENDPOINT} names no model: write {ENDPOINT}MODEL, as the endpoint calls it")
+        return EndpointPlayer(ChatEndpoint(EndpointSettings(model=name), ReplyCache(replies)), search, config)
     use_threads(config)
     return Player(StepSearchModel.load(config.model), search, config)
 
