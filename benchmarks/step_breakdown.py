@@ -22,7 +22,9 @@ import torch
 import transformers
 
 from shared.ledger import Ledger, spread
-from stepsearch.cli.assembly import Player, build_policy, guard
+from stepsearch.cli.assembly import build_policy
+from stepsearch.cli.players import Player
+from stepsearch.cli.searching import guard
 from stepsearch.config import Config, load_config
 from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world

@@ -1,4 +1,4 @@
-"""Tiny real parts that several kinds of tests play episodes with: tokenizers, a policy, an engine, a search."""
+"""Tiny real parts that several kinds of tests play episodes with, and where the genuine benchmark samples are."""
 
 import http.server
 import os
@@ -22,12 +22,20 @@ from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 from stepsearch.search import SearchEngine
 from stepsearch.types import Passage
 
+REAL_DATA = Path(os.environ.get("STEPSEARCH_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SENTENCES = [
     "Who wrote the book and where was the author born?",
     "the search found <information>documents</information> about the answer",
     "<think>I need the author first</think><search>author of the book</search>",
     "<answer>Paris is the capital</answer>",
 ]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no genuine benchmark samples at {REAL_DATA} (set STEPSEARCH_REAL_DATA)")
+    return REAL_DATA
 
 
 def build_tokenizer(added: Sequence[str] = (), style: str = "question", template: str | None = None) -> Any:

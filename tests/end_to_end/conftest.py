@@ -1,6 +1,5 @@
 """What the command-line tests share: the genuine samples, a small world of generated data, and small models."""
 
-import os
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -9,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from stepsearch.cli.assembly import build_policy, use_threads
+from stepsearch.cli.assembly import build_policy
+from stepsearch.cli.players import use_threads
 from stepsearch.config import WorldSettings, load_config
 from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
@@ -18,7 +18,6 @@ from stepsearch.preparation.pipeline import prepare
 from stepsearch.search import build_search_engine
 
 PROJECT = Path(__file__).parents[2]
-REAL_DATA = Path(os.environ.get("STEPSEARCH_REAL_DATA", PROJECT.parent / "shared" / "data"))
 SAMPLES = {
     "musique_ans_v1.0_dev.sample100.jsonl": "musique_ans_v1.0_dev.jsonl",
     "hotpot_dev_distractor_v1.sample100.json": "hotpot_dev_distractor_v1.json",
@@ -28,13 +27,11 @@ SAMPLES = {
 
 
 @pytest.fixture(scope="session")
-def benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def benchmarks(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the genuine samples under their published names, and a part of MuSiQue's as its train file."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no benchmark samples in {REAL_DATA} (set STEPSEARCH_REAL_DATA)")
     folder = tmp_path_factory.mktemp("benchmarks")
     for sample, published in SAMPLES.items():
-        shutil.copy(REAL_DATA / sample, folder / published)
+        shutil.copy(real_data / sample, folder / published)
     with (folder / "musique_ans_v1.0_dev.jsonl").open(encoding="utf-8") as dev:
         head = "".join(islice(dev, 60))
     (folder / "musique_ans_v1.0_train.jsonl").write_text(head, encoding="utf-8")

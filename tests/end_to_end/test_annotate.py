@@ -249,7 +249,7 @@ class TestMistakes:
             (("--knowledge-base", "/nowhere"), "/nowhere is no knowledge base"),
             (("--input", "/nowhere.json"), "/nowhere.json does not exist"),
             (("--base-url", "here"), "must start with http"),
-            (("--output", "/proc/nowhere/x.json"), "cannot be made"),
+            (("--output", "/proc/nowhere/x.json"), "cannot be written"),
         ],
     )
     def test_one_line_each(self, refuse: Callable[..., str], more: tuple[object, ...], message: str) -> None:

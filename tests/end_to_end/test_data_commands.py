@@ -156,7 +156,7 @@ def test_mistakes(refuse: Run, world: Path, tmp_path: Path) -> None:
     unwritable = Path(dev) / "in_a_file.jsonl"
     assert "cannot be written" in refuse("export", "--input", dev, "--format", "jsonl", "--output", unwritable)
     assert "cannot be written" in refuse("audit", "--data", dev, "--train", dev, "--output", unwritable)
-    assert "it is a folder" in refuse("audit", "--data", dev, "--train", dev, "--output", tmp_path)
+    assert "is a folder" in refuse("audit", "--data", dev, "--train", dev, "--output", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["dev.json"]
 
 

@@ -41,7 +41,7 @@ def test_evaluating_a_model_behind_an_endpoint(world: Path, tmp_path: Path, monk
     ]
     assert results["count"] == 3
     assert results["searches_per_question"] == 1.0
-    assert list(results["baselines"]) == list(BASELINES)
+    assert list(results["methods"]) == list(BASELINES)
     for name in ("predictions_musique.jsonl", *(f"predictions_musique.{method}.jsonl" for method in BASELINES)):
         lines = [json.loads(line) for line in (tmp_path / "results" / name).read_text(encoding="utf-8").splitlines()]
         assert len(lines) == 3

@@ -144,7 +144,7 @@ def seconds_until(page: Any, count: str) -> float:
 
 def test_figures_and_curves_are_drawn(page: Any) -> None:
     musique = page.get_by_role("region", name="musique")
-    row = musique.get_by_role("row").filter(has_text="Exact match").inner_text()
+    row = musique.get_by_role("row", name="Exact match").first.inner_text()
     # Three in four of 1,948 questions are right.
     assert "0.750" in row
     assert "n = 1,948" in row

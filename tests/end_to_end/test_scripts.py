@@ -104,7 +104,8 @@ def test_evaluating_on_all_four(trained: tuple[Path, str], benchmarks: Path, tmp
         result = summary["datasets"][name]
         assert 0 <= result["em"] <= result["f1"] <= 1
         assert result["count"] == 5
-        assert {method: found["count"] for method, found in result["baselines"].items()} == dict.fromkeys(BASELINES, 5)
+        counts = {method: found["figures"]["em"]["count"] for method, found in result["methods"].items()}
+        assert counts == dict.fromkeys(BASELINES, 5)
         assert (out / f"predictions_{name}.ircot.jsonl").is_file()
         predictions = (out / f"predictions_{name}.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(predictions) == 5

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from stepsearch.cli.assembly import Player
+from stepsearch.cli.players import Player
 from stepsearch.config import Config, load_config
 from stepsearch.models import ModelTokenizer, StepSearchModel
 from stepsearch.protocol import TAGS, Answer, Search, render_prompt, render_turn

@@ -1,12 +1,9 @@
 """`stepsearch annotate`: sub-questions and reference queries by a language model, kept where search confirms them."""
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,9 +19,12 @@ from stepsearch.chat_endpoint import (
 )
 from stepsearch.cli.annotation_report import annotation_report, cost_text, result_lines, spent_text
 from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import guard
 from stepsearch.config import SearchSettings, load_config
 from stepsearch.data import read_questions, write_processed
-from stepsearch.errors import ConfigError, DataError
+from stepsearch.data.knowledge_base import knowledge_base_beside
+from stepsearch.data.whole_files import require_writable, write_json
+from stepsearch.errors import ConfigError
 from stepsearch.preparation.annotation import AnnotationSettings, Tally, annotate, estimate
 from stepsearch.search import GuardedSearch, build_search_engine
 from stepsearch.types import Question
@@ -89,11 +89,8 @@ def _annotate(
         **annotation_report(endpoint, tally, searches, [gap for block in blocks for gap in block.gaps]),
         "seconds": time.perf_counter() - started,
     }
-    try:
-        write_processed(args.output, (question for block in blocks for question in block.questions))
-        _write_json(report_path, report)
-    except OSError as error:
-        raise DataError(f"{error.filename or args.output} cannot be written: {error.strerror}") from None
+    write_processed(args.output, (question for block in blocks for question in block.questions))
+    write_json(report_path, report)
     for line in result_lines(endpoint, tally, searches):
         say(console, line)
     say(console, f"written: {args.output}, {report_path}")
@@ -111,29 +108,19 @@ def _check_output(source: Path, output: Path) -> None:
     """Refuse what would only fail when everything is paid for."""
     if output.exists() and output.samefile(source):
         raise ConfigError(f"--output {output} is the input: name another file")
-    if output.is_dir():
-        raise DataError(f"{output} is a folder: name the file in it")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output.parent} cannot be made: {error.strerror}") from None
-    if not os.access(output.parent, os.W_OK):
-        raise DataError(f"{output.parent} cannot be written: permission denied")
+    require_writable(output)
 
 
 def _open_engines(args: argparse.Namespace) -> dict[str, GuardedSearch]:
     search = load_config(args.config, args.overrides).search
-    beside = args.input.parent / "knowledge_base"
-    folder = args.knowledge_base or (Path(search.knowledge_base) if search.knowledge_base else None)
-    if folder is None and beside.is_dir():
-        folder = beside
+    named = args.knowledge_base or (Path(search.knowledge_base) if search.knowledge_base else None)
+    folder = named or knowledge_base_beside(args.input)
     return {name: _open_engine(search, name, folder) for name in dict.fromkeys(args.engines)}
 
 
 def _open_engine(search: SearchSettings, name: str, folder: Path | None) -> GuardedSearch:
     settings = search.model_copy(update={"engine_type": name})
-    engine = build_search_engine(settings, folder)
-    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
+    return guard(build_search_engine(settings, folder), settings)
 
 
 def _say_estimate(
@@ -155,9 +142,3 @@ def _say_estimate(
     tokens = expected.prompt_tokens, expected.completion_tokens
     say(console, f"tokens, estimated: {tokens[0]:,} of prompts and {tokens[1]:,} of replies")
     say(console, f"cost, estimated: {cost_text(budget.prices, *tokens)}")
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)

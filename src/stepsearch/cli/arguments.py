@@ -152,16 +152,16 @@ def _annotate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--input", type=Path, required=True, metavar="FILE", help="Questions, as prepare-data writes them.")
     add("--output", type=Path, required=True, metavar="FILE", help="The same questions, annotated.")
-    add("--model", default="gpt-4o", metavar="NAME", help="As the endpoint calls it. Default: gpt-4o.")
+    add("--model", default="gpt-4o", metavar="NAME", help="As the endpoint calls it.")
     add("--base-url", metavar="URL", help="The endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's own.")
-    add("--engines", nargs="+", default=["bm25"], metavar="NAME", help="Search engines that vote. Default: bm25.")
+    add("--engines", nargs="+", default=["bm25"], metavar="NAME", help="Search engines that vote.")
     add(
         "--knowledge-base", type=Path, metavar="DIR", help="What they search. Default: knowledge_base beside the input."
     )
-    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question. Default: 5.")
-    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be. Default: 3.")
+    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question.")
+    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be.")
     add("--max-questions", type=_positive, metavar="N", help="Only the first N questions.")
-    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once. Default: 8.")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once.")
     add("--max-cost", type=float, metavar="USD", help="Stop before more than this is spent.")
     add("--prompt-price", type=float, metavar="USD", help="Of a million prompt tokens. Known for gpt-4o: 2.50.")
     add("--completion-price", type=float, metavar="USD", help="Of a million tokens of reply. Known for gpt-4o: 10.")
@@ -216,7 +216,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--judge", metavar="MODEL", help="Also ask a model behind OPENAI_BASE_URL whether each answer is right.")
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
     add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
-    add("--samples", "--seeds", type=_positive, default=1, metavar="K", help="Episodes, or seeds, of every question.")
+    add("--samples", type=_positive, default=1, metavar="K", help="Episodes of every question, each with its own seed.")
     add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
     add("--resume", action="store_true", help="Go on with an interrupted evaluation.")
     _settings(parser)
@@ -231,8 +231,8 @@ def _compare_results(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--results", type=Path, required=True, metavar="DIR", help="Results of an evaluation.")
-    add("--beside", type=Path, metavar="DIR", help="Results of another run, side by side on the same questions.")
+    add("--results", type=Path, required=True, metavar="DIR", help="Output folder of an evaluation.")
+    add("--beside", type=Path, metavar="DIR", help="That of another, side by side on the same questions.")
     add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
     add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
     add("--max-trajectories", type=_positive, default=6000, metavar="N", help="To read; figures are over all.")

@@ -1,7 +1,6 @@
 """`stepsearch audit`: does the corpus have what the questions need, can a search find it, and what did training see?"""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.data import READERS, KnowledgeBase, read_questions
-from stepsearch.data.whole_files import replacing, require_writable
+from stepsearch.data.knowledge_base import KNOWLEDGE_BASE, knowledge_base_beside
+from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.audit import CorpusAudit, audit
 from stepsearch.preparation.audit_tables import contamination_lines, coverage_table, notes, recall_table
@@ -19,8 +19,6 @@ from stepsearch.preparation.completion import add_passages, missing_documents
 from stepsearch.preparation.contamination import Contamination, find_contamination
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.types import Question
-
-KNOWLEDGE_BASE = "knowledge_base"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
         SearchError: the knowledge base has no index.
     """
     console = open_console()
-    folder = args.knowledge_base or _beside(args.data[0])
+    folder = args.knowledge_base or knowledge_base_beside(args.data[0])
     if folder is None and not args.train:
         raise ConfigError(
             f"there is no {KNOWLEDGE_BASE}/ beside {args.data[0]}: name a corpus with --knowledge-base DIR, or a "
@@ -51,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if args.train:
         report["contamination"] = _check_contamination(questions, args.train, console).to_json()
     if args.output is not None:
-        write_report(args.output, report)
+        write_json(args.output, report)
         say(console, f"written to {args.output}")
 
 
@@ -90,16 +88,6 @@ def audit_corpus(questions: Sequence[Question], folder: Path, threshold: float, 
     return result
 
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report as JSON, in one piece.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _audit_corpus(
     questions: Sequence[Question], folder: Path, threshold: float, complete: bool, console: Console
 ) -> dict[str, Any]:
@@ -120,8 +108,3 @@ def _check_contamination(questions: Sequence[Question], files: Sequence[Path], c
     for line in contamination_lines(found):
         say(console, line)
     return found
-
-
-def _beside(path: Path) -> Path | None:
-    folder = path.parent / KNOWLEDGE_BASE
-    return folder if folder.is_dir() else None

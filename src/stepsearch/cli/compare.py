@@ -21,11 +21,11 @@ from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import as_mapping
 from stepsearch.data import read_questions
+from stepsearch.data.whole_files import write_json, write_text
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.comparison import BEFORE, Comparison, RunResult, compare_runs
 from stepsearch.evaluation.comparison_tables import comparison_markdown, comparison_tables, notes
 from stepsearch.evaluation.plots import plot_curves
-from stepsearch.evaluation.report import write_json, write_text
 from stepsearch.evaluation.scores import read_scores
 from stepsearch.training.metric_log import METRICS
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.progress import open_console, say
-from stepsearch.errors import ConfigError, DataError
+from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.evaluation.bootstrap import RESAMPLES
 from stepsearch.evaluation.paired import compare_predictions, shared_files
-from stepsearch.evaluation.report import SUMMARY, write_json
+from stepsearch.evaluation.result_files import SUMMARY, results_folder
 from stepsearch.evaluation.result_tables import paired_sheet
 
 # What two evaluations should share, so that their models are all that differs.
@@ -21,11 +21,10 @@ def run(args: argparse.Namespace) -> None:
     """Compare every predictions file that both have, print a table for each, and write them on request.
 
     Raises:
-        ConfigError: the output is a folder.
         DataError: there is nothing to compare, or a file cannot be read or written.
     """
-    if args.output is not None and args.output.is_dir():
-        raise ConfigError(f"--output {args.output} is a folder: name a file")
+    if args.output is not None:
+        require_writable(args.output)
     console = open_console()
     results = {
         name: compare_predictions(first, second)
@@ -44,10 +43,7 @@ def run(args: argparse.Namespace) -> None:
             "differing_settings": warnings,
             "results": {name: result.to_json() for name, result in results.items()},
         }
-        try:
-            write_json(args.output, record)
-        except OSError as error:
-            raise DataError(f"{args.output} cannot be written: {error.strerror or error}") from None
+        write_json(args.output, record)
         say(console, f"written to {args.output}")
 
 
@@ -63,7 +59,7 @@ def differing_settings(first: Path, second: Path) -> Sequence[str]:
 
 
 def _summary(path: Path) -> Mapping[str, Any]:
-    folder = path.parent if path.is_file() else path / "results" if (path / "results").is_dir() else path
+    folder = path.parent if path.is_file() else results_folder(path)
     try:
         return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):

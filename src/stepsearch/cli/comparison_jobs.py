@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.assembly import TINY, find_corpus, use_threads
+from stepsearch.cli.assembly import TINY
 from stepsearch.cli.digests import file_digest
 from stepsearch.cli.experiment import (
     AFTER,
@@ -35,13 +35,16 @@ from stepsearch.cli.experiment import (
     train_run,
 )
 from stepsearch.cli.methods import Method
-from stepsearch.cli.progress import Advance, JobProgress, Report
+from stepsearch.cli.players import use_threads
+from stepsearch.cli.progress import JobProgress, Report
+from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger, is_finished
 from stepsearch.config import Config, as_mapping
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError
 from stepsearch.evaluation.scores import QuestionScores, write_scores
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.progress import Advance
 from stepsearch.training.run_folder import RunFolder
 
 LEDGER, SCORES = "stages.json", "scores.json"

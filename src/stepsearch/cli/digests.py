@@ -7,7 +7,7 @@ from stepsearch.data.records import open_binary
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "*.json")
 # Training changes every part of the weights: both ends of gigabytes tell as much as all of them.
-_END_BYTES = 1 << 20
+_PART_BYTES = 1 << 20
 
 
 def file_digest(path: Path) -> str:
@@ -16,8 +16,11 @@ def file_digest(path: Path) -> str:
     Raises:
         DataError: it cannot be read.
     """
+    digest = hashlib.blake2b()
     with open_binary(path) as file:
-        return hashlib.blake2b(file.read()).hexdigest()[:16]
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def model_digest(folder: Path) -> str | None:
@@ -29,7 +32,7 @@ def model_digest(folder: Path) -> str | None:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:
-            digest.update(file.read(_END_BYTES))
-            file.seek(max(size - _END_BYTES, 0))
+            digest.update(file.read(_PART_BYTES))
+            file.seek(max(size - _PART_BYTES, 0))
             digest.update(file.read())
     return digest.hexdigest()

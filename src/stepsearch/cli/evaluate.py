@@ -1,87 +1,34 @@
 """`stepsearch evaluate`: how good a model is on the benchmarks, and how it compares."""
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from stepsearch.cli.answer_judge import open_judge
-from stepsearch.cli.assembly import BM25, find_corpus, guard, settings_of_model
+from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.digests import file_digest, model_digest
-from stepsearch.cli.evaluated_methods import (
-    MODEL,
-    SCRIPTED,
-    method_names,
-    methods,
-    open_player,
-    read_other_models,
-)
-from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.cli.evaluated_methods import MODEL, method_names, methods, read_other_models
+from stepsearch.cli.evaluation_results import Evaluation, Scores, write_results
+from stepsearch.cli.players import SCRIPTED, open_player
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import BM25, find_corpus, guard
 from stepsearch.cli.stage_ledger import StageLedger
-from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, KnowledgeBase, find_benchmark_file, read_benchmark
 from stepsearch.errors import ConfigError, DataError
-from stepsearch.evaluation.baselines import BASELINES
-from stepsearch.evaluation.baselines_table import baselines_table
-from stepsearch.evaluation.curves import write_tensorboard
-from stepsearch.evaluation.figures import MethodFigures, measure_methods
-from stepsearch.evaluation.judging import Judge, judge_predictions
-from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
+from stepsearch.evaluation.judging import judge_predictions
+from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
-from stepsearch.evaluation.published import published_json
-from stepsearch.evaluation.report import SUMMARY, write_json, write_text
-from stepsearch.evaluation.result_plots import plot_results
-from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
-from stepsearch.evaluation.viewer import write_report
-from stepsearch.evaluation.viewer.report_page import FILE_NAME
+from stepsearch.evaluation.result_files import SUMMARY
+from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
-from stepsearch.training.metric_log import METRICS
 from stepsearch.training.run_folder import RunFolder
-from stepsearch.types import Question
 
-LEDGER, TABLES, REPLIES = "evaluation.json", "evaluation.md", "replies.jsonl"
-PLOTS, CURVES = "plots", "tensorboard"
-_PAGE_WIDTH = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What is evaluated on, and where it is written.
-
-    Attributes:
-        folder: of the results.
-        files: of the benchmarks, by name.
-        questions: of the benchmarks, by name.
-        corpus: what is searched, in words.
-        samples: episodes of every question.
-        config: of the model under evaluation.
-        resume: whether to go on with what is there.
-        judge: says whether answers are right; None where nobody is asked.
-        console: shows the progress.
-    """
-
-    folder: Path
-    files: Mapping[str, Path]
-    questions: Mapping[str, Sequence[Question]]
-    corpus: str
-    samples: int
-    config: Config
-    resume: bool
-    judge: Judge | None
-    console: Console
-
-    def predictions(self, dataset: str, method: str) -> Path:
-        """Return where a method's episodes on a dataset are."""
-        return self.folder / f"predictions_{dataset}{'' if method == MODEL else f'.{method}'}.jsonl"
+LEDGER, REPLIES = "evaluation.json", "replies.jsonl"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -114,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         StageLedger(record, settings_of_model_alone(other), args.resume and record.is_file())
     names = method_names(args.compare_baselines, others)
     scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
-    report(evaluation, scores, ledger, {name: other.model.name for name, other in others.items()})
+    write_results(evaluation, scores, ledger, {name: other.model.name for name, other in others.items()})
 
 
 def refuse_mixing(folder: Path, resume: bool) -> None:
@@ -201,10 +148,6 @@ def choose_corpus(
     return config, BM25SearchEngine.from_passages(list(passages.values())), line
 
 
-Scores = dict[str, dict[str, list[EpisodeScore]]]
-"""Dataset to method to scores."""
-
-
 def play_all(
     evaluation: Evaluation, runners: Iterable[tuple[str, EpisodeRunner]], names: Sequence[str], ledger: StageLedger
 ) -> Scores:
@@ -236,7 +179,11 @@ def play_one(
         scores = play(runner, tasks, log, batch_size, _shown(advance))
         if evaluation.judge is None:
             return scores
-        return judge_predictions(path, evaluation.judge, batch_size, lambda count: advance(count, "judging"))
+        scores = judge_predictions(path, evaluation.judge, batch_size, lambda count: advance(count, "judging"))
+    unjudged = sum(score.played and score.judged is None for score in scores)
+    if unjudged:
+        say(evaluation.console, f"{_stage(dataset, method)}: {unjudged:,} answers not judged; --resume asks again")
+    return scores
 
 
 def _stage(dataset: str, method: str) -> str:
@@ -258,114 +205,3 @@ def _shown(advance: Advance) -> Watch:
         advance(count, f"{note}, {failed:,} failed" if failed else note)
 
     return watch
-
-
-def report(evaluation: Evaluation, scores: Scores, ledger: StageLedger, other_models: Mapping[str, str]) -> None:
-    """Write summary, tables, pictures and curves, and print the tables."""
-    folder, console = evaluation.folder, evaluation.console
-    results = {dataset: measure_methods(methods) for dataset, methods in scores.items()}
-    compared = any(name in BASELINES for methods in scores.values() for name in methods)
-    summary = {
-        "model": evaluation.config.model.name,
-        "other_models": dict(other_models),
-        "corpus": evaluation.corpus,
-        "datasets": {name: dataset_json(evaluation, name, scores[name], results[name]) for name in results},
-        "published": published_json(evaluation.config.model.name) if compared else None,
-        "seed": evaluation.config.seed,
-        "samples": evaluation.samples,
-        "seconds": sum(ledger.seconds.values()),
-        "config": as_mapping(evaluation.config),
-        "versions": package_versions(),
-    }
-    write_json(folder / SUMMARY, summary)
-    write_text(folder / TABLES, tables_markdown(evaluation, results, compared))
-    plot_results(folder / PLOTS, results)
-    if evaluation.config.logging.tensorboard:
-        write_tensorboard(folder / CURVES, results)
-    logs = folder.parent / "logs"
-    write_report(folder / FILE_NAME, folder, training_logs=logs if (logs / METRICS).is_file() else None)
-    console.print(model_sheet(results).to_table())
-    # Beside published numbers there is one table of all methods, else one a dataset with more figures.
-    tables = [published_table(evaluation, results)] if compared else [of.to_table() for of in method_sheets(results)]
-    for table in tables:
-        console.print(table)
-    say(console, f"written to {folder}")
-
-
-def dataset_json(
-    evaluation: Evaluation,
-    dataset: str,
-    scores: Mapping[str, Sequence[EpisodeScore]],
-    results: Mapping[str, MethodFigures],
-) -> dict[str, Any]:
-    """Return what the summary says of a dataset: the model's figures, and under `methods` everything else's."""
-    flat = {name: measure_scores(of, evaluation.samples) for name, of in scores.items()}
-    baselines = {name: of.to_json() for name, of in flat.items() if name in BASELINES}
-    others = {
-        name: {
-            **measured.to_json(),
-            "difference": {figure: of.to_json() for figure, of in measured.difference.items()},
-            "predictions": evaluation.predictions(dataset, name).name,
-        }
-        for name, measured in results.items()
-        if name != MODEL
-    }
-    return {
-        **flat[MODEL].to_json(),
-        "file": str(evaluation.files[dataset]),
-        "predictions": evaluation.predictions(dataset, MODEL).name,
-        **results[MODEL].to_json(),
-        "per_seed": seeds_json(scores[MODEL], evaluation.config.seed) if evaluation.samples > 1 else None,
-        "methods": others,
-        "baselines": baselines or None,
-    }
-
-
-def seeds_json(scores: Sequence[EpisodeScore], first: int) -> list[dict[str, Any]]:
-    """Return what an evaluation with each of the seeds alone would have found."""
-    samples: dict[int, list[EpisodeScore]] = {}
-    for score in scores:
-        samples.setdefault(score.sample, []).append(score)
-    return [
-        {"seed": first + sample, "em": mean(of.em for of in played), "f1": mean(of.f1 for of in played)}
-        for sample, played in sorted(samples.items())
-    ]
-
-
-Results = Mapping[str, Mapping[str, MethodFigures]]
-"""Dataset to method to figures."""
-
-
-def model_sheet(results: Results) -> Sheet:
-    """Return the model's figures on every dataset."""
-    return figures_sheet("Evaluation", {dataset: of[MODEL] for dataset, of in results.items()})
-
-
-def method_sheets(results: Results) -> list[Sheet]:
-    """Return all methods on each dataset, where there are others than the model."""
-    return [methods_sheet(dataset, of) for dataset, of in results.items() if len(of) > 1]
-
-
-def published_table(evaluation: Evaluation, results: Results) -> Table:
-    """Return all methods on all datasets, and the published numbers of the model's own variant."""
-    measured = {
-        dataset: {name: {key: of.figures[key].to_json() for key in ("em", "f1")} for name, of in methods.items()}
-        for dataset, methods in results.items()
-    }
-    differences = {
-        dataset: {name: of.difference["em"].to_json() for name, of in methods.items() if of.difference}
-        for dataset, methods in results.items()
-    }
-    return baselines_table(measured, evaluation.config.model.name, differences)
-
-
-def tables_markdown(evaluation: Evaluation, results: Results, compared: bool) -> str:
-    """Return all tables as one page."""
-    parts = [f"# Evaluation of {evaluation.config.model.name}", evaluation.corpus]
-    parts += [sheet.to_markdown() for sheet in (model_sheet(results), *method_sheets(results))]
-    if compared:
-        page = Console(file=StringIO(), width=_PAGE_WIDTH)
-        with page.capture() as drawn:
-            page.print(published_table(evaluation, results))
-        parts.append(f"## Beside published numbers\n\n```\n{drawn.get().rstrip()}\n```")
-    return "\n\n".join(parts) + "\n"

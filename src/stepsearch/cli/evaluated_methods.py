@@ -2,60 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from stepsearch.cli import assembly
-from stepsearch.cli.assembly import ENDPOINT, EndpointPlayer, Player, settings_of_model, use_threads
+from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.players import ENDPOINT, SCRIPTED, AnyPlayer, ScriptedPlayer, open_player
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError
 from stepsearch.evaluation.baselines import BASELINES
-from stepsearch.evaluation.scripted import NoSearchPolicy, ReferencePolicy
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.rollout import EpisodeRunner
-from stepsearch.search import GuardedSearch
 
 MODEL = "model"
-REFERENCE, NO_SEARCH = "scripted:reference", "scripted:no-search"
-SCRIPTED = (REFERENCE, NO_SEARCH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptedPlayer:
-    """A policy without a model, with the search it plays against."""
-
-    name: str
-    search: GuardedSearch
-    config: Config
-
-    def runner(self, temperature: float) -> EpisodeRunner:
-        """Return its runner; it has no temperature."""
-        if self.name == NO_SEARCH:
-            return NoSearchPolicy()
-        return ReferencePolicy(self.search, self.config.search.top_k, self.config.reward.max_search_steps)
-
-
-AnyPlayer = Player | EndpointPlayer | ScriptedPlayer
-
-
-def open_player(config: Config, search: GuardedSearch, replies: Path) -> AnyPlayer:
-    """Return what plays the model that the settings name.
-
-    Args:
-        config: the settings.
-        search: answers the model's queries.
-        replies: file that keeps an endpoint's replies.
-
-    Raises:
-        ModelError: it cannot be loaded.
-        EndpointError: it cannot be asked.
-        ConfigError: the settings ask for sampling that an endpoint is not told of.
-    """
-    if config.model.name in SCRIPTED:
-        return ScriptedPlayer(config.model.name, search, config)
-    use_threads(config)
-    return assembly.open_player(config, search, replies)
 
 
 def read_other_models(

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.assembly import Player, build_policy, guard
-from stepsearch.cli.progress import Advance, StageDisplay
+from stepsearch.cli.assembly import build_policy
+from stepsearch.cli.players import Player
+from stepsearch.cli.progress import StageDisplay
+from stepsearch.cli.searching import guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
 from stepsearch.config import Config
@@ -14,9 +16,11 @@ from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
+from stepsearch.evaluation.result_files import predictions_path
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import raw_sources
+from stepsearch.progress import Advance
 from stepsearch.search import build_search_engine
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory
@@ -77,7 +81,7 @@ class PredictionFiles:
     @classmethod
     def of(cls, results: Path, when: str) -> "PredictionFiles":
         """Return the files in a run's results, `when` being before or after."""
-        return cls(results / f"predictions_{when}.jsonl", results / f"predictions_{when}_sampled.jsonl")
+        return cls(predictions_path(results, when), predictions_path(results, f"{when}_sampled"))
 
     def read(self) -> "Episodes":
         """Return what the files hold."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import Player, find_corpus, guard, settings_of_model, use_threads
+from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.episode_printer import EpisodePrinter
+from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import open_console, say
+from stepsearch.cli.searching import find_corpus, guard
 from stepsearch.config import Config, asked_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel

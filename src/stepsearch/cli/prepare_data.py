@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from stepsearch.cli.audit import audit_corpus, read_all, write_report
+from stepsearch.cli.audit import audit_corpus, read_all
 from stepsearch.cli.progress import open_console, say
+from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.coverage import NEAR_DUPLICATE
 from stepsearch.preparation.pipeline import CorpusPlan, PreparationReport, prepare_splits
@@ -53,4 +54,4 @@ def _audit(report: PreparationReport, knowledge_base: Path) -> None:
     questions = read_all(report.paths, AUDITED_QUESTIONS)
     say(console, f"audit of the first {AUDITED_QUESTIONS} questions of each file ({len(questions):,}):")
     result = audit_corpus(questions, knowledge_base, NEAR_DUPLICATE, console)
-    write_report(knowledge_base.parent / AUDIT_FILE, {"questions": len(questions)} | result.to_json())
+    write_json(knowledge_base.parent / AUDIT_FILE, {"questions": len(questions)} | result.to_json())

@@ -8,17 +8,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stepsearch.progress import Advance
+
 _PLAIN_LINE_SECONDS = 10.0
-
-
-class Advance(Protocol):
-    """What work calls with how much of its stage it has just done, and a few words on how it stands."""
-
-    def __call__(self, amount: float, note: str = "") -> None: ...
-
-
-def unseen(amount: float, note: str = "") -> None:
-    """Show nothing."""
 
 
 Report = Callable[[float, str], None]

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stepsearch.cli.assembly import find_corpus, use_threads
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.experiment import (
     AFTER,
@@ -32,18 +31,22 @@ from stepsearch.cli.experiment import (
     start_warm,
     train_run,
 )
-from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.cli.players import use_threads
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
+from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.metrics import score_episode
-from stepsearch.evaluation.report import figures_table, write_json
+from stepsearch.evaluation.metrics_table import figures_table
 from stepsearch.models.model_folder import load_hf_tokenizer
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.evaluation.result_files import results_folder
 from stepsearch.evaluation.viewer import write_report
 from stepsearch.evaluation.viewer.report_page import FILE_NAME, count_episodes
 
@@ -15,14 +16,16 @@ def run(args: argparse.Namespace) -> None:
         DataError: a file is missing or cannot be read, or the page cannot be written.
     """
     console = open_console()
-    path: Path = args.output or args.results / FILE_NAME
-    total = count_episodes(args.results, args.beside)
+    results = results_folder(args.results)
+    beside = None if args.beside is None else results_folder(args.beside)
+    path: Path = args.output or results / FILE_NAME
+    total = count_episodes(results, beside)
     progress = StageProgress(console, {"report": 1.0})
     with progress.running(), progress.stage("report", total) as advance:
         write_report(
             path,
-            args.results,
-            args.beside,
+            results,
+            beside,
             args.training_logs,
             max_trajectories=args.max_trajectories,
             on_episode=advance,

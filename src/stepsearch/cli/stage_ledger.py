@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError, DataError
-from stepsearch.evaluation.report import write_json
 
 
 class StageLedger:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY, Player, build_policy, find_corpus, guard, use_threads
-from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.cli.assembly import TINY, build_policy
+from stepsearch.cli.players import Player, use_threads
+from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.searching import find_corpus, guard
 from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import longest_prompt
 from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine

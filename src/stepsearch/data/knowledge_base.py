@@ -27,6 +27,8 @@ from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
+KNOWLEDGE_BASE = "knowledge_base"
+"""What a knowledge base's folder is called beside the questions that it goes with."""
 FORMAT = "stepsearch-knowledge-base"
 VERSION = 1
 _CHUNK = 4096
@@ -186,6 +188,12 @@ class KnowledgeBaseWriter:
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
+def knowledge_base_beside(file: Path) -> Path | None:
+    """Return the folder of the knowledge base beside a file of questions; None without one."""
+    folder = file.parent / KNOWLEDGE_BASE
+    return folder if folder.is_dir() else None
+
+
 def replace_knowledge_base(source: Path, target: Path) -> None:
     """Move the folder `source` to `target`; a knowledge base that stood there goes once the new one is in place.
 
@@ -212,7 +220,7 @@ def _refuse_foreign(folder: Path) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        reason = "has no " + MANIFEST_FILE if folder.is_dir() else "does not exist"
+        reason = f"has no {MANIFEST_FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise DataError(
             f"{folder} is no knowledge base: it {reason}; make one with prepare-data --build-knowledge-base"
         )

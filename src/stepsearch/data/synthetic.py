@@ -5,16 +5,15 @@ syllables, and no entity of the train, the dev or the test world occurs in anoth
 was found can answer a dev or a test question.
 """
 
-import json
-import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stepsearch.config import WorldSettings
 from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE
+from stepsearch.data.records import write_json_lines
 from stepsearch.errors import ConfigError
 
 SYLLABLES = tuple(first + vowel + last for first in "bdfgklmnrstv" for vowel in "aeiou" for last in "lnrm")
@@ -127,7 +126,7 @@ def write_world(folder: Path, settings: WorldSettings, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for world, count, name in zip(worlds, counts, (TRAIN_FILE, DEV_FILE, TEST_FILE), strict=True):
         rng = random.Random(f"{seed} {name}")
-        _write_lines(folder / name, (json.dumps(item) for item in generate_items(world, settings.hops, count, rng)))
+        write_json_lines(folder / name, generate_items(world, settings.hops, count, rng))
 
 
 def build_worlds(scale: float, seed: int) -> tuple[World, World, World]:
@@ -303,10 +302,3 @@ def _question_text(world: World, chain: Sequence[Hop], rng: random.Random) -> st
     for hop in chain:
         phrase = rng.choice(PHRASES[hop.relation]).format(phrase)
     return rng.choice(QUESTIONS[world.kinds[chain[-1].value]]).format(phrase)
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
-    os.replace(partial, path)

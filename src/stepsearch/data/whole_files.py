@@ -1,9 +1,11 @@
 """Files that are there as a whole or not at all."""
 
+import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from stepsearch.errors import DataError
 
@@ -28,6 +30,25 @@ def replacing(path: Path) -> Generator[Path]:
         _remove(beside)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one piece.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, record: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write a JSON file in one piece.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    write_text(path, json.dumps(record, indent=indent, ensure_ascii=False) + "\n")
+
+
 def require_writable(path: Path) -> None:
     """Refuse a file that could not be written in the end, before the work that it is to hold; its folder is made.
 
@@ -38,8 +59,10 @@ def require_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise DataError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'permission denied'}")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name the file in it")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DataError(f"{path} cannot be written: permission denied")
 
 
 def _remove(path: Path) -> None:

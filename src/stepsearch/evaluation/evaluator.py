@@ -1,10 +1,10 @@
 """Run a policy over questions, a batch at a time."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stepsearch.data.records import write_json_lines
 from stepsearch.evaluation.metrics import score_answer
 from stepsearch.rollout.runner import EpisodeRunner
 from stepsearch.rollout.seeding import episode_seed
@@ -43,11 +43,7 @@ def run_questions(
 
 def write_predictions(path: Path, trajectories: Sequence[Trajectory]) -> None:
     """Write one JSON line per episode, as `prediction_record` has it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as lines:
-        for trajectory in trajectories:
-            lines.write(json.dumps(prediction_record(trajectory), ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
+    write_json_lines(path, map(prediction_record, trajectories))
 
 
 def read_predictions(path: Path) -> list[Trajectory]:

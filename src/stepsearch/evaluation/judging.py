@@ -1,13 +1,11 @@
 """Verdicts of a judge on answers that are written already: what was played need not be played again for them."""
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from stepsearch.errors import DataError
+from stepsearch.data.whole_files import replacing
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.prediction_log import Prediction, iterate_predictions
 
@@ -30,17 +28,13 @@ def judge_predictions(path: Path, judge: Judge, batch_size: int, watch: Callable
         DataError: the file cannot be read or written.
     """
     scores: list[EpisodeScore] = []
-    lines, temporary = iterate_predictions(path), path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as judged:
-            while batch := list(islice(lines, batch_size)):
-                for prediction in _judged(batch, judge):
-                    judged.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
-                    scores.append(prediction.score)
-                watch(len(batch))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+    lines = iterate_predictions(path)
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as judged:
+        while batch := list(islice(lines, batch_size)):
+            for prediction in _judged(batch, judge):
+                judged.write(prediction.to_line())
+                scores.append(prediction.score)
+            watch(len(batch))
     return scores
 
 

@@ -13,6 +13,7 @@ from stepsearch.evaluation.bootstrap import Numbers
 from stepsearch.evaluation.figures import MethodFigures, measure_methods
 from stepsearch.evaluation.metrics import EpisodeScore, mean
 from stepsearch.evaluation.prediction_log import iterate_predictions
+from stepsearch.evaluation.result_files import find_predictions, predictions_file, results_folder
 
 _EXACT_UP_TO = 12
 """Questions that differ: 4,096 ways to swap them are all gone through, more are sampled."""
@@ -126,7 +127,7 @@ def shared_files(first: Path, second: Path) -> Mapping[str, tuple[Path, Path]]:
         DataError: there is nothing to compare.
     """
     if first.is_file() and second.is_file():
-        return {_name_of(first): (first, second)}
+        return {predictions_file(first).name: (first, second)}
     found = [_files_of(path) for path in (first, second)]
     shared = {name: (found[0][name], found[1][name]) for name in found[0] if name in found[1]}
     if not shared:
@@ -138,14 +139,5 @@ def shared_files(first: Path, second: Path) -> Mapping[str, tuple[Path, Path]]:
 
 
 def _files_of(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {_name_of(path): path}
-    folder = path / "results" if (path / "results").is_dir() else path
-    files = {_name_of(file): file for file in sorted(folder.glob("predictions_*.jsonl"))}
-    if not files:
-        raise DataError(f"{folder} has no predictions_*.jsonl: name the output folder of an evaluation")
-    return files
-
-
-def _name_of(path: Path) -> str:
-    return path.name.removeprefix("predictions_").removesuffix(".jsonl")
+    files = [predictions_file(path)] if path.is_file() else find_predictions(results_folder(path))
+    return {file.name: file.path for file in files}

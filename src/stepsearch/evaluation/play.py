@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepsearch.errors import StepSearchError
+from stepsearch.errors import EndpointError, StepSearchError
 from stepsearch.evaluation.evaluator import question_seeds
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.prediction_log import Prediction, PredictionLog
@@ -56,6 +56,7 @@ def play(
 
     Raises:
         Exception: what the runner raised, when it did so `FAILURES_IN_A_ROW` times, or for everything there was.
+        EndpointError: a model behind an endpoint replied to nothing.
     """
     left = [task for task in tasks if (task.question.id, task.sample) not in log.finished]
     player = _Player(runner)
@@ -71,8 +72,8 @@ def play(
             ]
         )
         watch(len(batch), log.scores)
-    if player.last_error and not any(score.played for score in log.scores):
-        raise player.last_error
+    if log.scores and not any(score.played for score in log.scores):
+        raise player.last_error or EndpointError("the endpoint replied to no question: see the warnings above")
     return log.scores
 
 

@@ -1,13 +1,13 @@
 """Learning curves of a comparison as a picture."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stepsearch.data.whole_files import replacing
 from stepsearch.evaluation.bootstrap import Numbers
 from stepsearch.evaluation.comparison import Comparison
 
@@ -62,11 +62,14 @@ def open_panels(count: int) -> tuple[Any, list[Any]]:
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure so that it is there as a whole or not at all."""
-    # The ending of the final name tells the format, the temporary one has another.
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    """Write a figure so that it is there as a whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with replacing(path) as beside:
+        # The name beside has another ending.
+        figure.savefig(beside, format="png")
 
 
 def _draw(panel: Any, curve: tuple[list[int], Numbers], method: str, index: int, width: float) -> None:

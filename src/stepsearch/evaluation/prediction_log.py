@@ -1,12 +1,12 @@
 """The predictions file of an evaluation: appended to while it runs, and read again when it goes on."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError
 from stepsearch.evaluation.evaluator import prediction_record
 from stepsearch.evaluation.metrics import EpisodeScore, score_episode
@@ -43,6 +43,10 @@ class Prediction:
         more = {name: getattr(self, name) for name in ("sample", "latency_seconds", "judged", "error")}
         return {**record, "cover_em": self.score.cover_em, **more, "trajectory": trajectory}
 
+    def to_line(self) -> str:
+        """Return the line of the file."""
+        return json.dumps(self.to_json(), ensure_ascii=False) + "\n"
+
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Prediction":
         """Return what `to_json` wrote; a line of another command has no more than the trajectory."""
@@ -71,16 +75,11 @@ class PredictionLog:
         self._path = path
         self.scores: list[EpisodeScore] = []
         self.finished: set[tuple[str, int]] = set()
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with temporary.open("w", encoding="utf-8") as kept:
-                for prediction in iterate_predictions(path, torn_end=True) if resume and path.is_file() else ():
-                    if prediction.error is None:
-                        kept.write(_line(prediction))
-                        self._count(prediction)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+        with replacing(path) as beside, beside.open("w", encoding="utf-8") as kept:
+            for prediction in iterate_predictions(path, torn_end=True) if resume and path.is_file() else ():
+                if prediction.error is None:
+                    kept.write(prediction.to_line())
+                    self._count(prediction)
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Write lines, so that they are there when this process is killed the next moment.
@@ -90,7 +89,7 @@ class PredictionLog:
         """
         try:
             with self._path.open("a", encoding="utf-8") as lines:
-                lines.write("".join(map(_line, predictions)))
+                lines.write("".join(prediction.to_line() for prediction in predictions))
         except OSError as error:
             raise DataError(f"{self._path} cannot be written: {error.strerror or error}") from None
         for prediction in predictions:
@@ -119,11 +118,9 @@ def iterate_predictions(path: Path, torn_end: bool = False) -> Iterator[Predicti
                 except (ValueError, KeyError, TypeError, AttributeError):
                     if torn_end and not lines.read(1):
                         return
-                    raise DataError(f"{path}, line {number} is no prediction: delete the line") from None
+                    raise DataError(
+                        f"{path}, line {number} is no prediction: name another file, or delete the line"
+                    ) from None
                 yield prediction
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _line(prediction: Prediction) -> str:
-    return json.dumps(prediction.to_json(), ensure_ascii=False) + "\n"

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stepsearch.data.whole_files import write_json
 from stepsearch.errors import DataError
 from stepsearch.evaluation.metrics import score_episode
-from stepsearch.evaluation.report import write_json
 from stepsearch.types import Trajectory
 
 

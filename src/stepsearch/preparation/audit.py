@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from stepsearch.data.knowledge_base import KnowledgeBase
-from stepsearch.preparation.coverage import NEAR_DUPLICATE, Advance, Located, Match, golden_documents, locate, unseen
+from stepsearch.preparation.coverage import NEAR_DUPLICATE, Located, Match, golden_documents, locate
 from stepsearch.preparation.retrieval_ceiling import DEPTHS, WAYS, Recall, recall_of
+from stepsearch.progress import Advance, unseen
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Passage, Question
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from stepsearch.matching.tfidf import GoldenTerms
+from stepsearch.progress import Advance, unseen
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Passage, Question
 
@@ -15,16 +15,6 @@ NEAR_DUPLICATE = 0.9
 CANDIDATES = 10
 _QUERY_WORDS = 64
 _BATCH = 64
-
-
-class Advance(Protocol):
-    """What work calls with how much of it it has just done."""
-
-    def __call__(self, amount: float, note: str = "") -> None: ...
-
-
-def unseen(amount: float, note: str = "") -> None:
-    """Show nothing."""
 
 
 class Match(StrEnum):

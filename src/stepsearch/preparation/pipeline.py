@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stepsearch.data.corpus import read_corpus
-from stepsearch.data.knowledge_base import KnowledgeBase, KnowledgeBaseWriter, replace_knowledge_base
+from stepsearch.data.knowledge_base import KNOWLEDGE_BASE, KnowledgeBase, KnowledgeBaseWriter, replace_knowledge_base
 from stepsearch.data.processed import write_processed
 from stepsearch.data.question_files import read_questions
 from stepsearch.errors import DataError
@@ -20,7 +20,6 @@ from stepsearch.types import Passage, Question
 
 PROCESSED_TRAIN, PROCESSED_DEV, PROCESSED_TEST = "train_processed.json", "dev_processed.json", "test_processed.json"
 PROCESSED = {TRAIN: PROCESSED_TRAIN, DEV: PROCESSED_DEV, TEST: PROCESSED_TEST}
-KNOWLEDGE_BASE = "knowledge_base"
 _CORPUS_LINE_EVERY = 1_000_000
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stepsearch.preparation.coverage import Advance, Locations, unseen
+from stepsearch.preparation.coverage import Locations
+from stepsearch.progress import Advance, unseen
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.types import Question
 

@@ -54,7 +54,7 @@ def raw_sources(folder: Path, dataset: str) -> list[SplitSource]:
     files = {split: find_split_file(folder, known_dataset(dataset), split) for split in SPLITS}
     needed = [split for split in (TRAIN, DEV) if files[split] is None] if dataset == "musique" else []
     if needed or not any(files.values()):
-        raise _missing(folder, dataset, needed or list(PUBLICATIONS[dataset].splits))
+        raise _missing(folder, dataset, needed)
     return [
         SplitSource(split, file.name, lambda file=file: read_entries(file, dataset))
         for split, file in files.items()
@@ -81,9 +81,10 @@ def hub_sources(text: str) -> list[SplitSource]:
     return [sources[split] for split in SPLITS if split in sources]
 
 
-def _missing(folder: Path, dataset: str, splits: list[str]) -> DataError:
+def _missing(folder: Path, dataset: str, needed: list[str]) -> DataError:
     asked = PUBLICATIONS[dataset]
-    names = " and ".join(split_file_names(dataset, split)[0] for split in splits)
+    splits, joint = (needed, " and ") if needed else (asked.splits, " or ")
+    names = joint.join(split_file_names(dataset, split)[0] for split in splits)
     others = ", ".join(f"{p.title} {p.address}" for p in PUBLICATIONS.values() if p is not asked)
     return DataError(
         f"{names} not found in {folder}: {asked.title} is published at {asked.address} "

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.assembly import find_corpus, settings_of_model
+from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.searching import find_corpus
 from stepsearch.config import SearchSettings
 from stepsearch.data import KnowledgeBase
 from stepsearch.errors import DataError, ModelError

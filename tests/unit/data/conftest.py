@@ -1,22 +1,11 @@
-"""The genuine benchmark samples, where they are, and small records in the same formats."""
+"""Small records in the benchmarks' formats."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-PROJECT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = Path(os.environ.get("STEPSEARCH_REAL_DATA", PROJECT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no genuine benchmark samples at {folder} (set STEPSEARCH_REAL_DATA)")
-    return folder
 
 
 @pytest.fixture

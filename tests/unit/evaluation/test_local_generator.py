@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepsearch.cli.assembly import Player
+from stepsearch.cli.players import Player
 from stepsearch.config import load_config
 from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.local_generator import PART_TOKENS, LocalGenerator

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.errors import DataError, ModelError
+from stepsearch.errors import DataError, EndpointError, ModelError
 from stepsearch.evaluation.judging import judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Task, play, tasks_of
@@ -113,6 +113,15 @@ def test_when_nothing_can_be_played_there_is_no_result(tmp_path: Path) -> None:
     runner = Runner(failing=["q0", "q1"], error=ModelError("no such model"))
     with pytest.raises(ModelError, match="no such model"):
         play(runner, tasks(2), PredictionLog(tmp_path / "p.jsonl", resume=False), 8, unwatched)
+
+
+def test_an_endpoint_that_replies_to_nothing_gives_no_result(tmp_path: Path) -> None:
+    class Silent(Runner):
+        def run(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Trajectory]:
+            return [replace(t, answer=None, stop_reason=StopReason.NO_REPLY) for t in super().run(questions, seeds)]
+
+    with pytest.raises(EndpointError, match="replied to no question"):
+        play(Silent(), tasks(2), PredictionLog(tmp_path / "p.jsonl", resume=False), 2, unwatched)
 
 
 def test_resuming_plays_what_is_left(tmp_path: Path) -> None:

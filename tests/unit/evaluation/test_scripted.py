@@ -1,6 +1,5 @@
 """The policies without a model: what they ask, and the scores between which every model's lie."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.types import FormatError, Passage, Question, StopReason, SubQuestion
 
-REAL_DATA = Path(os.environ.get("STEPSEARCH_REAL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 SAMPLES = {
     "musique": "musique_ans_v1.0_dev.sample100.jsonl",
     "hotpotqa": "hotpot_dev_distractor_v1.sample100.json",
@@ -69,11 +67,9 @@ def test_never_searching() -> None:
 
 
 @pytest.fixture(scope="module")
-def bounds() -> dict[str, tuple[MethodFigures, MethodFigures]]:
+def bounds(real_data: Path) -> dict[str, tuple[MethodFigures, MethodFigures]]:
     """Floor and ceiling of each genuine sample, searched with BM25 over all their contexts together."""
-    if not REAL_DATA.is_dir():
-        pytest.skip(f"no benchmark samples in {REAL_DATA} (set STEPSEARCH_REAL_DATA)")
-    benchmarks = {name: read_benchmark(REAL_DATA / file, name) for name, file in SAMPLES.items()}
+    benchmarks = {name: read_benchmark(real_data / file, name) for name, file in SAMPLES.items()}
     passages = [passage for benchmark in benchmarks.values() for passage in benchmark.passages]
     search = GuardedSearch(BM25SearchEngine.from_passages(passages), timeout_seconds=60, retries=0, backoff_seconds=0)
     policies = {"floor": NoSearchPolicy(), "ceiling": ReferencePolicy(search, top_k=3, max_searches=5)}

@@ -223,7 +223,7 @@ def test_bamboogle_says_that_it_has_no_golden_documents(real_data, tmp_path):
 
 
 def test_a_benchmark_without_any_file(tmp_path):
-    with pytest.raises(DataError, match=r"hotpot_train_v1\.1\.json and hotpot_dev_distractor_v1\.json not found in"):
+    with pytest.raises(DataError, match=r"hotpot_train_v1\.1\.json or hotpot_dev_distractor_v1\.json not found in"):
         prepare(tmp_path, tmp_path / "out", dataset="hotpotqa")
     with pytest.raises(DataError, match="unknown dataset squad"):
         prepare(tmp_path, tmp_path / "out", dataset="squad")

@@ -74,14 +74,14 @@ function rewardLine(reward) {
 function datasetFigures(dataset, columns) {
   const series = columns.map((column, place) => ({ ...column, name: sourceName(column.source), colour: place % 8 }));
   const counts = [...new Set(columns.map((column) => column.count))];
-  const failed = series
-    .filter((one) => one.failed)
-    .map((one) => `${thousands(one.failed)} of ${one.name} failed and are left out`);
+  const notes = series
+    .filter((one) => one.errors)
+    .map((one) => `${thousands(one.errors)} of ${one.name} could not be played and count as wrong`);
   const kept = Math.max(
     ...series.map((one) => ROWS.filter((row) => row[SOURCE] === one.source && row[DATASET] === one.dataset).length),
   );
-  if (kept < Math.max(...counts)) failed.push(`the first ${thousands(kept)} can be read`);
-  const over = [counts.length === 1 ? plural(counts[0], "question") : "", ...failed].filter(Boolean).join("  ·  ");
+  if (kept < Math.max(...counts)) notes.push(`the first ${thousands(kept)} can be read`);
+  const over = [counts.length === 1 ? plural(counts[0], "question") : "", ...notes].filter(Boolean).join("  ·  ");
   const head = el("header", {}, el("h2", {}, dataset), el("p", { class: "quiet" }, over));
   const plots = [hopsPlot(series), kindsPlot(series), recallPlot(series), searchesPlot(series)].filter(Boolean);
   const legend =

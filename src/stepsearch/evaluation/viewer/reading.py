@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +9,10 @@ from pydantic import ValidationError
 
 from stepsearch.config import RewardSettings
 from stepsearch.errors import DataError
-from stepsearch.types import Trajectory
+from stepsearch.evaluation.prediction_log import Prediction
+from stepsearch.evaluation.result_files import SUMMARY
 
-SUMMARY = "evaluation_summary.json"
 METRICS, TRAJECTORIES = "metrics.jsonl", "trajectories.jsonl"
-_PREFIX, _SUFFIX = "predictions_", ".jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """One predictions file; `method` is empty where the evaluated model itself answered."""
-
-    path: Path
-    dataset: str
-    method: str
-
-
-def find_predictions(folder: Path) -> list[Predictions]:
-    """Return the predictions of a results folder: the model's own first, then by method.
-
-    Raises:
-        DataError: there is no such folder, or none in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: name the results of an evaluation")
-    found = [_named(path) for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"))]
-    if not found:
-        raise DataError(f"{folder} holds no {_PREFIX}<dataset>{_SUFFIX}: run an evaluation into it first")
-    return sorted(found, key=lambda file: (bool(file.method), file.method, file.dataset))
-
-
-def _named(path: Path) -> Predictions:
-    dataset, _, method = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX).partition(".")
-    return Predictions(path, dataset, method)
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -115,14 +85,14 @@ def _record(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def trajectory_of(record: Mapping[str, Any], where: str) -> Trajectory:
-    """Return the trajectory of a record.
+def prediction_of(record: Mapping[str, Any], where: str) -> Prediction:
+    """Return a record's trajectory, with what an evaluation knows of it besides.
 
     Raises:
         DataError: it is not there or not whole.
     """
     try:
-        return Trajectory.from_json(record["trajectory"])
+        return Prediction.from_json(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{where}: no whole `trajectory` ({_reason(error)}); write the file again") from None
 

@@ -8,24 +8,16 @@ from typing import Any
 
 from stepsearch.config import RewardSettings
 from stepsearch.errors import DataError
-from stepsearch.evaluation.metrics import score_answer
+from stepsearch.evaluation.metrics import EpisodeScore, score_answer
+from stepsearch.evaluation.result_files import SUMMARY, PredictionsFile, find_predictions
 from stepsearch.evaluation.viewer.episodes import EpisodeStore, Facts, key_gains
-from stepsearch.evaluation.viewer.figures import (
-    Observed,
-    distributions,
-    figures_of_episodes,
-    figures_of_summary,
-    observe,
-)
+from stepsearch.evaluation.viewer.figures import distributions, figures_of_episodes, figures_of_summary
 from stepsearch.evaluation.viewer.reading import (
-    SUMMARY,
-    Predictions,
-    find_predictions,
+    prediction_of,
     read_lines,
     read_summary,
     read_training_logs,
     reward_settings,
-    trajectory_of,
 )
 from stepsearch.rewards.reward_calculator import StepSearchRewardCalculator
 from stepsearch.types import StepReward, TrajectoryReward
@@ -52,14 +44,6 @@ class Source:
     name: str
     run: str
     method: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """What a predictions file holds: finished episodes, and how many questions failed."""
-
-    observed: Sequence[Observed]
-    failed: int
 
 
 @dataclass(slots=True)
@@ -95,40 +79,35 @@ class ReportData:
             if file.method not in numbers:
                 numbers[file.method] = len(self.sources)
                 self.sources.append(Source(file.method or described["name"], run, file.method))
-            counted = self._add_file(
-                file, numbers[file.method], StepSearchRewardCalculator(settings), per_file, on_episode
-            )
-            if counted.observed:
+            calculator = StepSearchRewardCalculator(settings)
+            scores = self._add_file(file, numbers[file.method], calculator, per_file, on_episode)
+            if scores:
                 entry = _entry(summary, file.dataset, file.method)
-                figures = _figures(entry, counted.observed, folder / SUMMARY, file.dataset)
+                figures = _figures(entry, scores, folder / SUMMARY, file.dataset)
                 place = {"source": numbers[file.method], "dataset": self.store.datasets(file.dataset)}
-                self.columns.append({**place, "failed": counted.failed, **figures})
+                self.columns.append({**place, "errors": sum(not score.played for score in scores), **figures})
 
     def _add_file(
         self,
-        file: Predictions,
+        file: PredictionsFile,
         source: int,
         calculator: StepSearchRewardCalculator,
         per_file: int,
         on_episode: OnEpisode,
-    ) -> "_Counted":
-        observed: list[Observed] = []
-        failed = 0
+    ) -> list[EpisodeScore]:
+        """Return the scores of all episodes of a file, and keep the first ones for reading."""
+        scores: list[EpisodeScore] = []
         for where, record in read_lines(file.path):
             on_episode(1)
-            if record.get("error") and not record.get("trajectory"):
-                failed += 1
-                continue
-            trajectory = trajectory_of(record, where)
-            em, f1 = score_answer(trajectory.question, trajectory.answer)
-            scores = (record.get("em", em), record.get("f1", f1))
-            if len(observed) < per_file:
+            prediction = prediction_of(record, where)
+            trajectory, score = prediction.trajectory, prediction.score
+            if len(scores) < per_file:
                 reward = calculator.score(trajectory)
                 more = {key: value for key, value in record.items() if key not in _KNOWN and value is not None}
-                facts = Facts(*scores, reward, more=more)
+                facts = Facts(score.em, score.f1, reward, more=more)
                 self.store.add(source, file.dataset, trajectory, facts, key_gains(calculator, trajectory, reward))
-            observed.append(observe(trajectory, *scores))
-        return _Counted(observed, failed)
+            scores.append(score)
+        return scores
 
     def add_training(self, folder: Path, settings: RewardSettings, on_episode: OnEpisode) -> None:
         """Add the curves and the logged episodes of a training run.
@@ -142,7 +121,7 @@ class ReportData:
         if episodes:
             self.sources.append(Source("training", "training"))
         for where, record in episodes:
-            trajectory = trajectory_of(record, where)
+            trajectory = prediction_of(record, where).trajectory
             em, f1 = score_answer(trajectory.question, trajectory.answer)
             try:
                 facts = Facts(em, f1, _logged_reward(record["reward"]), int(record["step"]), record.get("tokens"))
@@ -185,16 +164,14 @@ class ReportData:
 
 
 def _figures(
-    entry: Mapping[str, Any] | None, observed: Sequence[Observed], summary: Path, dataset: str
+    entry: Mapping[str, Any] | None, scores: Sequence[EpisodeScore], summary: Path, dataset: str
 ) -> dict[str, Any]:
-    """Return the figures of the summary's entry; what it lacks is computed from the episodes."""
-    own = figures_of_episodes(observed)
+    """Return the figures of the summary's entry; without one they are computed from the episodes."""
     try:
-        figures = own if entry is None else figures_of_summary(entry)
+        figures = figures_of_episodes(scores) if entry is None else figures_of_summary(entry)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise DataError(f"{summary}: the figures of {dataset} cannot be read: evaluate again") from None
-    missing = {name: own[name] for name in ("by_hops", "recall_by_step") if not figures[name]}
-    return {**figures, **missing, **distributions(observed), "count": len(observed)}
+    return {**figures, **distributions(scores), "count": len(scores)}
 
 
 def curves(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

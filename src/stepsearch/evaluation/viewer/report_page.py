@@ -1,12 +1,12 @@
 """Write the report of an evaluation."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stepsearch.errors import DataError
+from stepsearch.data.whole_files import replacing, require_writable
+from stepsearch.evaluation.result_files import find_predictions
 from stepsearch.evaluation.viewer.page import render_page
-from stepsearch.evaluation.viewer.reading import count_lines, find_predictions, read_summary, reward_settings
+from stepsearch.evaluation.viewer.reading import count_lines, read_summary, reward_settings
 from stepsearch.evaluation.viewer.report_data import ReportData
 
 FILE_NAME = "report.html"
@@ -36,6 +36,7 @@ def write_report(
     Raises:
         DataError: a file is missing or cannot be read, or the page cannot be written.
     """
+    require_writable(path)
     data = ReportData()
     runs = {"this": results_dir} if beside is None else {"this": results_dir, "beside": beside}
     per_file = even_share(list(_line_counts(runs.values())), max_trajectories)
@@ -44,17 +45,8 @@ def write_report(
     if training_logs is not None:
         data.add_training(training_logs, reward_settings(read_summary(results_dir), results_dir), on_episode)
     title = " and ".join(data.run_names())
-    _write(path, render_page(f"{title} · StepSearch report", data.elements(title)))
-
-
-def _write(path: Path, page: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(page)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
+    with replacing(path) as beside:
+        beside.write_bytes(render_page(f"{title} · StepSearch report", data.elements(title)))
 
 
 def count_episodes(results_dir: Path, beside: Path | None = None) -> int:

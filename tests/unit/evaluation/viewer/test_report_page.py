@@ -9,6 +9,7 @@ from stepsearch.errors import DataError
 from stepsearch.evaluation.viewer import write_report
 from stepsearch.evaluation.viewer.report_page import even_share
 from stepsearch.rewards import StepSearchRewardCalculator
+from stepsearch.types import StopReason
 
 
 def write_logs(folder: Path) -> Path:
@@ -80,13 +81,15 @@ def test_rewards_are_computed_under_the_summarys_settings(tmp_path: Path) -> Non
     assert embedded(tmp_path / "report.html", "episodes-0")[0]["reward"]["total"] == 1.5
 
 
-def test_what_else_a_line_says_is_kept_and_failed_questions_are_counted(tmp_path: Path) -> None:
-    lines = [prediction(make_episode(), latency_seconds=1.25), {"id": "q9", "error": "timed out", "trajectory": None}]
+def test_what_else_a_line_says_is_kept_and_what_could_not_be_played_is_counted(tmp_path: Path) -> None:
+    unplayed = make_episode(make_question("q9"), searches=(), answer=None, stop=StopReason.ERROR)
+    lines = [prediction(make_episode(), latency_seconds=1.25), prediction(unplayed, error="timed out")]
     write_lines(tmp_path / "predictions_musique.jsonl", lines)
     write_report(tmp_path / "report.html", tmp_path)
     assert embedded(tmp_path / "report.html", "episodes-0")[0]["more"] == {"latency_seconds": 1.25}
     (column,) = embedded(tmp_path / "report.html", "index")["columns"]
-    assert (column["count"], column["failed"]) == (1, 1)
+    assert (column["count"], column["errors"]) == (2, 1)
+    assert column["figures"]["em"]["value"] == 0.5
 
 
 def test_details_come_in_pieces(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ class TestBadInput:
     def test_no_folder_and_no_predictions(self, tmp_path: Path) -> None:
         self.refused(tmp_path, r"results is no folder")
         (tmp_path / "results").mkdir()
-        self.refused(tmp_path, r"results holds no predictions_<dataset>\.jsonl: run an evaluation")
+        self.refused(tmp_path, r"results has no predictions_<dataset>\.jsonl: name the output folder")
 
     def test_a_line_that_was_cut_short(self, tmp_path: Path) -> None:
         path = write_predictions(tmp_path / "results", [make_episode()] * 2) / "predictions_musique.jsonl"
@@ -160,5 +163,6 @@ class TestBadInput:
 
     def test_a_page_that_cannot_be_written(self, tmp_path: Path) -> None:
         folder = write_predictions(tmp_path / "results", [make_episode()])
-        with pytest.raises(DataError, match=r"cannot be written: No such file or directory"):
-            write_report(tmp_path / "nowhere" / "report.html", folder)
+        (tmp_path / "file").touch()
+        with pytest.raises(DataError, match="cannot be written"):
+            write_report(tmp_path / "file" / "report.html", folder)

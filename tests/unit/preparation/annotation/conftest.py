@@ -1,8 +1,6 @@
 """A two-hop question, its corpus, and an endpoint whose model annotates by rules."""
 
-import os
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 import annotating_model
 import pytest
@@ -16,14 +14,6 @@ from stepsearch.types import Passage, Question, SubQuestion
 UP = Passage("p-up", "Up was written by Ann Lee.", "Up")
 ANN = Passage("p-ann", "Ann Lee was born in Rome.", "Ann Lee")
 OTHER = Passage("p-other", "Something entirely else is here.", "Elsewhere")
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = Path(os.environ.get("STEPSEARCH_REAL_DATA", Path(__file__).parents[5] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no genuine benchmark samples at {folder} (set STEPSEARCH_REAL_DATA)")
-    return folder
 
 
 @pytest.fixture

@@ -1,16 +1,10 @@
-"""Evaluation results for people (tables) and for programs (JSON)."""
+"""Evaluations side by side as a table."""
 
-import json
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from stepsearch.evaluation.metrics import EvaluationMetrics
-
-SUMMARY = "evaluation_summary.json"
 
 _HEAD = ("questions", "EM", "EM, 95 % interval", "F1")
 _TAIL = (
@@ -22,18 +16,6 @@ _TAIL = (
     "failed searches",
     "format rate",
 )
-
-
-def write_json(path: Path, record: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write a JSON file so that it is there as a whole or not at all."""
-    write_text(path, json.dumps(record, indent=indent, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there as a whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def figures_table(title: str, columns: Mapping[str, EvaluationMetrics]) -> Table:

@@ -1,0 +1,50 @@
+"""What a command searches, with which engine, and the guard around it."""
+
+from pathlib import Path
+
+from stepsearch.config import SearchSettings
+from stepsearch.data import KnowledgeBase
+from stepsearch.data.knowledge_base import knowledge_base_beside
+from stepsearch.search import GuardedSearch, SearchEngine
+
+BM25, HYBRID = "bm25", "hybrid"
+
+
+def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: bool) -> tuple[SearchSettings, str]:
+    """Return the search settings with engine and knowledge base settled, and a line that says what was chosen.
+
+    The knowledge base that `search.knowledge_base` names, else the one beside the data file, is searched with BM25
+    unless another engine was asked for.
+
+    Args:
+        settings: as configured.
+        data_file: the questions' file; None where there is none.
+        engine_asked: whether the user named the engine.
+
+    Raises:
+        DataError: the knowledge base is not there or not whole.
+    """
+    is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
+    folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
+    beside = None
+    if folder is None and data_file is not None and (is_open or BM25 in _engine_types(settings)):
+        folder = beside = knowledge_base_beside(data_file)
+    if folder is None:
+        return settings, f"search: {settings.engine_type}"
+    engine_type = BM25 if is_open else settings.engine_type
+    settled = settings.model_copy(update={"engine_type": engine_type, "knowledge_base": str(folder.resolve())})
+    whose = " beside the data file" if beside else ""
+    return (
+        settled,
+        f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
+    )
+
+
+def _engine_types(settings: SearchSettings) -> set[str]:
+    parts = settings.hybrid_parts() if settings.engine_type == HYBRID else []
+    return {settings.engine_type, *(part.engine_type for part in parts)}
+
+
+def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
+    """Return an engine with the settings' time limit and retries around it."""
+    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)
