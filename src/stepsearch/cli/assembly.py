@@ -36,6 +36,7 @@ from stepsearch.training.warm_start import warm_start
 from stepsearch.types import Question
 
 BM25, HYBRID, KNOWLEDGE_BASE = "bm25", "hybrid", "knowledge_base"
+_OF_A_KNOWLEDGE_BASE = frozenset({BM25, "dense"})
 TINY = "tiny"
 ENDPOINT = "openai:"
 _REMEMBERED = ("model", "search", "rollout", "reward", "training")
@@ -113,7 +114,12 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
     beside = None if data_file is None else data_file.parent / KNOWLEDGE_BASE
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
-    if folder is None and beside is not None and beside.is_dir() and (is_open or BM25 in _engine_types(settings)):
+    if (
+        folder is None
+        and beside is not None
+        and beside.is_dir()
+        and (is_open or _OF_A_KNOWLEDGE_BASE & _engine_types(settings))
+    ):
         folder = beside
     if folder is None:
         return settings, f"search: {settings.engine_type}"
