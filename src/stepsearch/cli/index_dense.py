@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import transformers
+
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.config import DenseSearchSettings, SearchSettings, load_config
 from stepsearch.data import KnowledgeBase
@@ -19,6 +21,8 @@ def run(args: argparse.Namespace) -> None:
         DataError: the folder is no knowledge base, or an image of its passages cannot be read.
         SearchError: the encoder cannot be loaded or fails, or faiss is needed and not installed.
     """
+    # There is a bar already, for what takes longer.
+    transformers.utils.logging.disable_progress_bar()
     search = load_config(args.config, args.overrides).search
     folder: Path = args.knowledge_base.expanduser()
     passages = len(KnowledgeBase.open(folder))
@@ -28,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
     engine.close()
     index = folder / search.dense.index
     say(console, f"{passages:,} passages indexed in {index}")
-    say(console, f"next: … search.engine_type=dense search.knowledge_base={folder}")
+    other = "" if search.dense.index == DenseSearchSettings().index else f" search.dense.index={search.dense.index}"
+    say(console, f"next: … search.engine_type=dense search.knowledge_base={folder}{other}")
 
 
 def _settings(search: SearchSettings, encoder: str | None) -> DenseSearchSettings:

@@ -69,7 +69,9 @@ class DenseManifest:
     index_version: int = INDEX_VERSION
 
 
-def describe(knowledge_base: KnowledgeBase, settings: DenseSearchSettings, encoder: Encoder, dimension: int) -> Any:
+def describe(
+    knowledge_base: KnowledgeBase, settings: DenseSearchSettings, encoder: Encoder, dimension: int
+) -> DenseManifest:
     """Return the manifest of the index that an encoder makes of a knowledge base."""
     return DenseManifest(
         passages=knowledge_base.fingerprint,

@@ -101,7 +101,7 @@ class EndpointEncoder:
         if not self.facts["normalize"]:
             return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1)
+        return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
     def _ask(self, texts: list[str]) -> Vectors:
         import openai

@@ -43,6 +43,11 @@ def test_bm25_takes_what_lies_beside_the_data(data_file: Path) -> None:
     assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
 
 
+def test_dense_search_takes_it_too(data_file: Path) -> None:
+    settings, _ = find_corpus(SearchSettings(engine_type="dense"), data_file, engine_asked=True)
+    assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
+
+
 def test_hybrid_takes_what_lies_beside_the_data_for_its_bm25(data_file: Path) -> None:
     for engines, found in ((["bm25", "mock"], str(data_file.parent / "knowledge_base")), (["mock"], None)):
         hybrid = SearchSettings.model_validate({"engine_type": "hybrid", "hybrid": {"engines": engines}})
