@@ -72,11 +72,10 @@ def test_an_engine_that_hangs_is_a_bad_gateway_and_is_left_behind(serve: Any, en
     assert asyncio.run(ask()) == [502, 200]
 
 
-@pytest.mark.parametrize("passage", [Passage("1", "\ud800"), Passage("1", "x", score="high")])  # type: ignore[arg-type]
-def test_a_passage_that_has_no_json_is_a_bad_gateway(serve: Any, passage: Passage) -> None:
+def test_a_passage_that_has_no_json_is_a_bad_gateway(serve: Any) -> None:
     class Odd(SearchEngine):
         def search(self, query: str, top_k: int = 3) -> list[Passage]:
-            return [passage]
+            return [Passage("1", "x", score="high")]  # type: ignore[arg-type]
 
     (answer,) = answers(serve, Odd(), {"queries": ["q"], "return_scores": True})
     assert answer.status_code == 502
