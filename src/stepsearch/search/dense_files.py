@@ -75,12 +75,18 @@ def describe(
     """Return the manifest of the index that an encoder makes of a knowledge base."""
     return DenseManifest(
         passages=knowledge_base.fingerprint,
-        encoder=settings.encoder or "",
+        encoder=_lasting_name(settings.encoder or ""),
         by_endpoint=settings.url is not None,
         facts=dict(encoder.facts),
         dimension=dimension,
         kind=FLAT if len(knowledge_base) <= COMPRESSED_FROM else faiss_kind(len(knowledge_base)),
     )
+
+
+def _lasting_name(encoder: str) -> str:
+    """Return an encoder's name as it can be found from any folder."""
+    folder = Path(encoder).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else encoder
 
 
 def write_index(target: Path, manifest: DenseManifest, probe: Vectors, blocks: Iterable[Vectors], count: int) -> None:

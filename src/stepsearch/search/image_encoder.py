@@ -10,7 +10,7 @@ from stepsearch.config import DenseSearchSettings
 from stepsearch.errors import DataError, SearchError
 from stepsearch.search.encoder import Vectors, in_batches, passage_text
 from stepsearch.search.encoder_files import place_of_model
-from stepsearch.search.text_encoder import unloadable
+from stepsearch.search.text_encoder import unloadable, weights_type
 from stepsearch.types import Passage
 
 
@@ -50,7 +50,7 @@ class ImageEncoder:
                 raise SearchError(f"search.dense.{key} is not for {name}, a model of images and texts: leave it out")
         try:
             place = place_of_model(name)
-            model = AutoModel.from_pretrained(place)
+            model = AutoModel.from_pretrained(place, dtype=weights_type())
             tokenizer, processor = AutoTokenizer.from_pretrained(place), AutoImageProcessor.from_pretrained(place)
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(name, error) from None

@@ -55,7 +55,7 @@ class TextEncoder:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(place_of_model(name))
-            model = AutoModel.from_pretrained(place_of_model(name))
+            model = AutoModel.from_pretrained(place_of_model(name), dtype=weights_type())
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(name, error) from None
         facts = _facts(name, settings, min(tokenizer.model_max_length, _positions(model.config)))
@@ -104,6 +104,13 @@ def pooled(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> 
         return states[range(len(states)), last]
     mask = attention_mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def weights_type() -> Any:
+    """Return the type that weights are loaded in: as they were saved on a GPU; half of it is slow on a CPU."""
+    import torch
+
+    return "auto" if torch.cuda.is_available() else torch.float32
 
 
 def unloadable(name: str, error: Exception) -> SearchError:
