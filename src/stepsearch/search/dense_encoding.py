@@ -19,7 +19,7 @@ from stepsearch.search.dense_index import import_faiss
 from stepsearch.search.encoder import Encoder, Vectors
 from stepsearch.types import Passage
 
-SHARD = 2048
+SHARD = 1024
 _PLAN_FILE = "plan.json"
 
 Progress = Callable[[int], None]

@@ -102,7 +102,8 @@ def write_index(target: Path, manifest: DenseManifest, probe: Vectors, blocks: I
     Raises:
         SearchError: the index is to be compressed, and faiss is not installed.
     """
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    beside = target.with_name(f".{target.name}.tmp")
+    # One that a killed run left behind.
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir()
@@ -128,6 +129,7 @@ def _write_vectors(path: Path, blocks: Iterable[Vectors], shape: tuple[int, int]
 
 def _replace(source: Path, target: Path) -> None:
     old = source.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         os.replace(target, old)
     os.replace(source, target)
