@@ -314,3 +314,42 @@ def mcp_url(mcp_program: tuple[str, str]) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def word_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Saves BERT models whose vector of a text is about the mean of its words' unit vectors; others words are zero.
+
+    Attention and feed-forward layers add nothing, so that cosines can be told by hand.
+    """
+
+    def save(words: str) -> Path:
+        import torch
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+        from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(words.lower().split())]
+        numbers = {word: number for number, word in enumerate(vocabulary)}
+        backend = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+        backend.normalizer = normalizers.Lowercase()
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=32, **special)
+        sizes = {"hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        model = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=32, **sizes))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "LayerNorm" not in name:
+                    parameter.zero_()
+            embeddings = model.embeddings.word_embeddings.weight
+            for number in range(4, len(vocabulary)):
+                embeddings[number, number] = 1
+        folder = tmp_path_factory.mktemp("word_encoder")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save

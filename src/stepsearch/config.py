@@ -85,6 +85,32 @@ class MCPSearchSettings(Section):
     )
 
 
+class DenseSearchSettings(Section):
+    """The engine `dense`: vectors of a model's. What is not set is as the index was made, else as the model says."""
+
+    encoder: str | None = Field(
+        default=None, description="Folder or hub name of an encoder; with url what the endpoint calls its model."
+    )
+    url: str | None = Field(
+        default=None, description="OpenAI-compatible endpoint that makes the vectors, with its /v1."
+    )
+    index: str = Field(
+        default="dense", pattern=r"^\w[\w.-]*$", description="The index's folder inside the knowledge base."
+    )
+    query_prefix: str | None = Field(default=None, description="Put before queries; E5's is 'query: '.")
+    passage_prefix: str | None = Field(default=None, description="Put before passages; E5's is 'passage: '.")
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        default=None, description="Which of a text's token vectors count: all, the first or the last one."
+    )
+    normalize: bool | None = Field(default=None, description="Make all vectors equally long: scores are cosines.")
+    max_tokens: int | None = Field(default=None, ge=3, description="Tokens of a text that are read.")
+    batch_size: int = Field(default=64, ge=1, description="Texts encoded at once.")
+    min_score: float | None = Field(default=None, description="Leave out passages that score less.")
+    image_folder: str | None = Field(
+        default=None, description="Where images' paths begin; default: the knowledge base's folder."
+    )
+
+
 class HybridSearchSettings(Section):
     """The engine `hybrid`: several engines' rankings fused."""
 
@@ -126,6 +152,7 @@ class SearchSettings(Section):
     remote: RemoteSearchSettings = RemoteSearchSettings()
     wiki: WikiSearchSettings = WikiSearchSettings()
     mcp: MCPSearchSettings = MCPSearchSettings()
+    dense: DenseSearchSettings = DenseSearchSettings()
     hybrid: HybridSearchSettings = HybridSearchSettings()
 
     def hybrid_parts(self) -> list["SearchSettings"]:

@@ -13,12 +13,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One retrievable document. `text` is the body without the title; `score` is the engine's, higher is better."""
+    """One retrievable document.
+
+    Attributes:
+        id: its identity.
+        text: the body without the title; of an image its caption, which is all that a policy reads of it.
+        title: what it is about.
+        score: the engine's, higher is better.
+        image: path or URL of the image that the passage shows.
+    """
 
     id: str
     text: str
     title: str = ""
     score: float | None = None
+    image: str | None = None
 
     @classmethod
     def from_text(cls, text: str, title: str = "") -> "Passage":

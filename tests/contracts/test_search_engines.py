@@ -8,11 +8,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from stepsearch.config import DenseSearchSettings
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
 from stepsearch.search import (
     BM25SearchEngine,
     CachedSearchEngine,
+    DenseSearchEngine,
     GuardedSearch,
     HybridSearchEngine,
     MCPSearchEngine,
@@ -48,6 +50,13 @@ def in_memory(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
 def on_disk(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
     return BM25SearchEngine.build(folder / "kb")
+
+
+def dense(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
+    """With a score below which nothing counts: words that the tiny encoder does not know score 0."""
+    encoder = request.getfixturevalue("word_encoder")(" ".join([*TEXTS, "purple owl"]).replace(".", ""))
+    KnowledgeBase.create(folder / "kb", map(Passage.from_text, TEXTS))
+    return DenseSearchEngine.build(folder / "kb", DenseSearchSettings(encoder=str(encoder), min_score=0.1))
 
 
 def mock(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
@@ -100,7 +109,7 @@ def hybrid(folder: Path, request: pytest.FixtureRequest) -> SearchEngine:
     return HybridSearchEngine([in_memory(folder, request), custom(folder, request), remote(folder, request)])
 
 
-@pytest.fixture(params=[in_memory, on_disk, mock, custom, remote, wiki, mcp, cached, hybrid])
+@pytest.fixture(params=[in_memory, on_disk, dense, mock, custom, remote, wiki, mcp, cached, hybrid])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SearchEngine]:
     build: Callable[[Path, pytest.FixtureRequest], SearchEngine] = request.param
     engine = build(tmp_path, request)

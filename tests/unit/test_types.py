@@ -53,6 +53,16 @@ def test_a_trajectory_survives_json() -> None:
     assert Trajectory.from_json(json.loads(json.dumps(without.to_json()))) == without
 
 
+def test_passages_of_before_there_were_images_are_read_and_images_survive() -> None:
+    old = trajectory().to_json()
+    for passage in (*old["question"]["golden_passages"], *old["steps"][0]["passages"]):
+        del passage["image"]
+    assert Trajectory.from_json(old) == trajectory()
+    shown = dataclasses.replace(trajectory().steps[0], passages=(Passage("1", "a flag", image="flag.png"),))
+    with_image = dataclasses.replace(trajectory(), steps=(shown,))
+    assert Trajectory.from_json(json.loads(json.dumps(with_image.to_json()))) == with_image
+
+
 def test_a_question_survives_json() -> None:
     question = trajectory().question
     assert question_from_json(json.loads(json.dumps(dataclasses.asdict(question)))) == question

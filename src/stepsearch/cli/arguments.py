@@ -46,6 +46,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    _index_dense(_command(commands, "index-dense", "Make vectors of a knowledge base, for dense search."))
     _serve_search(_command(commands, "serve-search", "Answer searches over HTTP or MCP, as Search-R1's server does."))
     return parser, commands
 
@@ -244,6 +245,13 @@ def _inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--question", metavar="TEXT", help="What to ask in single mode.")
     parser.add_argument("--knowledge-base", type=Path, metavar="DIR", help="Search here, not where training did.")
     _settings(parser)
+
+
+def _index_dense(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--knowledge-base", type=Path, required=True, metavar="DIR", help="Its passages, and where the index goes.")
+    add("--encoder", metavar="NAME", help="Folder or hub name of a model; or search.dense.encoder.")
+    _config(parser)
 
 
 def _serve_search(parser: argparse.ArgumentParser) -> None:

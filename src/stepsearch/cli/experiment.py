@@ -17,7 +17,7 @@ from stepsearch.data.synthetic import write_world
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.evaluation.result_files import predictions_path
-from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import raw_sources
 from stepsearch.progress import Advance
@@ -150,7 +150,8 @@ def start_warm(config: Config, questions: list[Question], folder: Path, advance:
     Raises:
         TrainingError: the questions yield no demonstrations.
     """
-    build_policy(config, questions, build_search_engine(config.search), advance).save(folder, {})
+    policy = build_policy(config, questions, build_search_engine(config.search), advance)
+    policy.save(folder, model_record(config))
 
 
 def train_run(

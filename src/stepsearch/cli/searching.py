@@ -8,13 +8,15 @@ from stepsearch.data.knowledge_base import knowledge_base_beside
 from stepsearch.search import GuardedSearch, SearchEngine
 
 BM25, HYBRID = "bm25", "hybrid"
+_OF_A_KNOWLEDGE_BASE = frozenset({BM25, "dense"})
+_OF_NONE = frozenset({"wiki", "remote", "mcp", "mock"})
 
 
 def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: bool) -> tuple[SearchSettings, str]:
     """Return the search settings with engine and knowledge base settled, and a line that says what was chosen.
 
     The knowledge base that `search.knowledge_base` names, else the one beside the data file, is searched with BM25
-    unless another engine was asked for.
+    unless another engine was asked for. An engine that searches none is left with none, whatever a model remembers.
 
     Args:
         settings: as configured.
@@ -25,24 +27,41 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         DataError: the knowledge base is not there or not whole.
     """
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
+    if not is_open and _engine_types(settings) <= _OF_NONE:
+        return settings.model_copy(update={"knowledge_base": None}), f"search: {_in_words(settings)}"
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
     beside = None
-    if folder is None and data_file is not None and (is_open or BM25 in _engine_types(settings)):
+    if folder is None and data_file is not None and (is_open or _OF_A_KNOWLEDGE_BASE & _engine_types(settings)):
         folder = beside = knowledge_base_beside(data_file)
     if folder is None:
-        return settings, f"search: {settings.engine_type}"
+        return settings, f"search: {_in_words(settings)}"
     engine_type = BM25 if is_open else settings.engine_type
     settled = settings.model_copy(update={"engine_type": engine_type, "knowledge_base": str(folder.resolve())})
     whose = " beside the data file" if beside else ""
     return (
         settled,
-        f"search: {engine_type}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
+        f"search: {_in_words(settled)}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
     )
 
 
 def _engine_types(settings: SearchSettings) -> set[str]:
-    parts = settings.hybrid_parts() if settings.engine_type == HYBRID else []
-    return {settings.engine_type, *(part.engine_type for part in parts)}
+    """Return the engines that search: those that are fused in place of hybrid."""
+    if settings.engine_type == HYBRID:
+        return {part.engine_type for part in settings.hybrid_parts()}
+    return {settings.engine_type}
+
+
+def _in_words(settings: SearchSettings) -> str:
+    """Return which engine it is, and where it searches."""
+    match settings.engine_type:
+        case "remote":
+            return f"remote, {settings.remote.url}"
+        case "wiki":
+            return f"wiki, {settings.wiki.language}.wikipedia.org"
+        case "hybrid":
+            return f"hybrid of {' and '.join(_in_words(part) for part in settings.hybrid_parts())}"
+        case other:
+            return other
 
 
 def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:

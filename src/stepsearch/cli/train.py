@@ -15,7 +15,7 @@ from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
-from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import longest_prompt
@@ -203,7 +203,7 @@ def _policy_to_train(
         say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
     with progress.stage(WARM_START) as advance:
         policy = build_policy(config, questions, engine, advance)
-    policy.save(warm_start, {})
+    policy.save(warm_start, model_record(config))
     return policy
 
 

@@ -1,6 +1,7 @@
 """Search-R1's corpus format, read and written passage by passage: JSON lines `{"id": …, "contents": …}`.
 
-The contents are the title in double quotes, a line break, and the text. Files packed with gzip are read as they are,
+The contents are the title in double quotes, a line break, and the text. A passage that shows an image has its path or
+URL in `image`. Files packed with gzip are read as they are,
 and written where the name ends in `.gz`.
 """
 
@@ -25,7 +26,7 @@ def read_corpus(path: Path) -> Iterator[Passage]:
     seen = SeenHashes()
     for record in read_records(path):
         passage = passage_from_record(record)
-        is_hash = passage.id == Passage.from_text(passage.text, passage.title).id
+        is_hash = passage.image is None and passage.id == Passage.from_text(passage.text, passage.title).id
         if not is_hash and not seen.add(passage.id.encode()):
             raise record.error(f"passage id {passage.id} occurs a second time: give every passage its own")
         yield passage
@@ -43,7 +44,8 @@ def write_corpus(path: Path, passages: Iterable[Passage]) -> int:
 def passage_to_record(passage: Passage) -> dict[str, Any]:
     """Return a passage as a line of a corpus; line breaks in its title become spaces, for a title is one line there."""
     title = " ".join(passage.title.splitlines())
-    return {"id": passage.id, "contents": f'"{title}"\n{passage.text}'}
+    record = {"id": passage.id, "contents": f'"{title}"\n{passage.text}'}
+    return record if passage.image is None else record | {"image": passage.image}
 
 
 def passage_from_record(record: Record) -> Passage:
@@ -55,11 +57,14 @@ def passage_from_record(record: Record) -> Passage:
         DataError: a key is missing or of the wrong type.
     """
     identifier = record.identifier("id")
+    image = record.text("image", default="") or None
     if "contents" not in record.values and "text" in record.values:
-        return Passage(identifier, record.text("text"), record.text("title", default=""))
+        return Passage(identifier, record.text("text"), record.text("title", default=""), image=image)
     contents = record.text("contents")
     title, line_break, text = contents.partition("\n")
-    return Passage(identifier, text, _unquoted(title)) if line_break else Passage(identifier, contents)
+    if not line_break:
+        return Passage(identifier, contents, image=image)
+    return Passage(identifier, text, _unquoted(title), image=image)
 
 
 def _unquoted(title: str) -> str:

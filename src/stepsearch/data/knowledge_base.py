@@ -1,6 +1,6 @@
 """A corpus on disk that opens at once, whatever its size.
 
-    passages.jsonl   one passage a line: {"id": …, "title": …, "text": …}
+    passages.jsonl   one passage a line: {"id": …, "title": …, "text": …}; of an image also its "image"
     offsets.npy      int64 [N + 1]: where each line starts, and the file's end
     manifest.json    format, version, number of passages, bytes, and a fingerprint of passages.jsonl
     bm25/ …          whatever indexes search engines put beside them
@@ -140,7 +140,7 @@ class KnowledgeBaseWriter:
         self._file = (folder / PASSAGES_FILE).open("wb")
 
     def add_all(self, passages: Iterable[Passage]) -> None:
-        """Write passages, but for those whose title and text, or whose id, have been written."""
+        """Write passages, but for those whose title, text and image, or whose id, have been written."""
         for passage in passages:
             if self._is_new(passage):
                 self._add(passage)
@@ -149,13 +149,17 @@ class KnowledgeBaseWriter:
 
     def _is_new(self, passage: Passage) -> bool:
         content = Passage.from_text(passage.text, passage.title).id
-        if not self._contents.add(content.encode()):
+        # One caption may belong to several images.
+        key = content if passage.image is None else f"{content} {passage.image}"
+        if not self._contents.add(key.encode()):
             return False
         # An id that is the content's hash needs no second look.
-        return passage.id == content or self._ids.add(passage.id.encode())
+        return passage.id == key or self._ids.add(passage.id.encode())
 
     def _add(self, passage: Passage) -> None:
         fields = {"id": passage.id, "title": passage.title, "text": passage.text}
+        if passage.image is not None:
+            fields["image"] = passage.image
         line = f"{json.dumps(fields, ensure_ascii=False)}\n".encode()
         self._file.write(line)
         self._hash.update(line)

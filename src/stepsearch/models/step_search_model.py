@@ -166,12 +166,12 @@ def score_tokens(
 
 
 def model_record(config: Config) -> dict[str, Any]:
-    """Return what a saved model has to remember, shaped like the settings: context, search and budgets."""
+    """Return what a saved model has to remember, shaped like the settings: context, search, budgets and reward."""
     return {
         "model": {"max_length": config.model.max_length},
         "search": as_mapping(config.search),
         "rollout": as_mapping(config.rollout),
-        "reward": {"max_search_steps": config.reward.max_search_steps},
+        "reward": as_mapping(config.reward),
         "training": {"threads": config.training.threads, "workers": config.training.workers},
     }
 

@@ -3,6 +3,7 @@
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.cross_encoder import CrossEncoder
+from stepsearch.search.dense_search import DenseSearchEngine
 from stepsearch.search.engines import ENGINES, EngineFactory, build_search_engine
 from stepsearch.search.guarded_search import GuardedSearch, SearchOutcome, SearchStatistics
 from stepsearch.search.hybrid_search import HybridSearchEngine
@@ -19,6 +20,7 @@ __all__ = [
     "BM25SearchEngine",
     "CachedSearchEngine",
     "CrossEncoder",
+    "DenseSearchEngine",
     "EngineFactory",
     "GuardedSearch",
     "HybridSearchEngine",

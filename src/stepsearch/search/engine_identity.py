@@ -20,7 +20,7 @@ def engine_identity(settings: SearchSettings, knowledge_base: Path | None) -> st
 
     Raises:
         DataError: the knowledge base cannot be read.
-        SearchError: the canned results cannot.
+        SearchError: the canned results or the dense index cannot.
     """
     own = getattr(settings, settings.engine_type, None)
     identity: dict[str, Any] = {
@@ -29,7 +29,9 @@ def engine_identity(settings: SearchSettings, knowledge_base: Path | None) -> st
         "corpus": None if knowledge_base is None else KnowledgeBase.open(knowledge_base).fingerprint,
     }
     if settings.engine_type == "mock" and settings.mock.results is not None:
-        identity["canned"] = _digest(Path(settings.mock.results).expanduser())
+        identity["canned"] = _digest(Path(settings.mock.results).expanduser(), "search.mock.results")
+    if settings.engine_type == "dense" and knowledge_base is not None:
+        identity["index"] = _digest(knowledge_base / settings.dense.index / "manifest.json", "search.dense.index")
     if settings.engine_type == "hybrid":
         identity["parts"] = [
             engine_identity(part, None if part.knowledge_base is None else Path(part.knowledge_base))
@@ -44,8 +46,8 @@ def hybrid_parts(settings: SearchSettings, knowledge_base: Path | None) -> list[
     return settings.model_copy(update={"knowledge_base": given}).hybrid_parts()
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, key: str) -> str:
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        raise SearchError(f"search.mock.results: {path} cannot be read: {error.strerror}") from None
+        raise SearchError(f"{key}: {path} cannot be read: {error.strerror}") from None

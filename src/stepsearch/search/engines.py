@@ -10,6 +10,7 @@ from stepsearch.errors import SearchError
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.cached_search import CachedSearchEngine
 from stepsearch.search.cross_encoder import CrossEncoder
+from stepsearch.search.dense_search import DenseSearchEngine
 from stepsearch.search.engine_identity import engine_identity, hybrid_parts
 from stepsearch.search.hybrid_search import HybridSearchEngine
 from stepsearch.search.mcp_search import MCPSearchEngine
@@ -26,12 +27,11 @@ EngineFactory = Callable[[SearchSettings, Path | None], SearchEngine]
 
 
 def _bm25(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
-    if knowledge_base is None:
-        raise SearchError(
-            "search.engine_type bm25 searches a knowledge base, and there is none: name its folder with "
-            "search.knowledge_base=DIR, or make one with prepare-data --build-knowledge-base"
-        )
-    return BM25SearchEngine.open(knowledge_base)
+    return BM25SearchEngine.open(_required(knowledge_base, "bm25"))
+
+
+def _dense(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
+    return DenseSearchEngine.open(_required(knowledge_base, "dense"), settings.dense, Patience.of(settings))
 
 
 def _mock(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngine:
@@ -77,6 +77,7 @@ def _hybrid(settings: SearchSettings, knowledge_base: Path | None) -> SearchEngi
 ENGINES: dict[str, EngineFactory] = {
     WIKI: _wiki,
     "bm25": _bm25,
+    "dense": _dense,
     "remote": _remote,
     "mcp": _mcp,
     "hybrid": _hybrid,
@@ -133,6 +134,15 @@ def _cache_folder(settings: SearchSettings) -> Path | None:
     # Whoever asks Wikipedia is expected to remember the answer.
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "stepsearch" / "search"
+
+
+def _required(knowledge_base: Path | None, engine_type: str) -> Path:
+    if knowledge_base is None:
+        raise SearchError(
+            f"search.engine_type {engine_type} searches a knowledge base, and there is none: name its folder with "
+            "search.knowledge_base=DIR, or make one with prepare-data --build-knowledge-base"
+        )
+    return knowledge_base
 
 
 def _token(variable: str | None) -> str | None:

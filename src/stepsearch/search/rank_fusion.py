@@ -17,11 +17,11 @@ RANK_CONSTANT = 60.0
 def fuse(rankings: Sequence[Sequence[Passage]], rank_constant: float = RANK_CONSTANT) -> list[Passage]:
     """Return the passages of all rankings, best first, with their fused scores.
 
-    Passages of equal title and text are one, whatever their ids: engines number their documents each in its own way.
-    The one that came first, by ranking and then rank, is returned; so are equal scores ordered.
+    Passages of equal title, text and image are one, whatever their ids: engines number their documents each in its own
+    way. The one that came first, by ranking and then rank, is returned; so are equal scores ordered.
     """
-    first: dict[tuple[str, str], Passage] = {}
-    shares: dict[tuple[str, str], list[float]] = {}
+    first: dict[tuple[str, str, str | None], Passage] = {}
+    shares: dict[tuple[str, str, str | None], list[float]] = {}
     for ranking in rankings:
         distinct = dict.fromkeys(_content(passage) for passage in ranking)
         for passage in ranking:
@@ -32,5 +32,5 @@ def fuse(rankings: Sequence[Sequence[Passage]], rank_constant: float = RANK_CONS
     return sorted(fused, key=lambda passage: -(passage.score or 0))
 
 
-def _content(passage: Passage) -> tuple[str, str]:
-    return passage.title.strip(), passage.text.strip()
+def _content(passage: Passage) -> tuple[str, str, str | None]:
+    return passage.title.strip(), passage.text.strip(), passage.image

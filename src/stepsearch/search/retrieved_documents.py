@@ -17,7 +17,8 @@ def passage_from_document(document: object, score: object = None) -> Passage:
 
     Args:
         document: a text, or a mapping with `contents` (Search-R1: the quoted title, a new line, the text) or with
-            `text`, `content` or `snippet` and, where it has one, a `title`; its `id` may be missing.
+            `text`, `content` or `snippet` and, where it has one, a `title`; its `id` may be missing, and its `image`
+            is the path or URL of one.
         score: the engine's, where it gave one.
 
     Raises:
@@ -33,7 +34,9 @@ def passage_from_document(document: object, score: object = None) -> Passage:
     identity = document.get("id")
     if not isinstance(identity, str | int) or identity == "":
         identity = Passage.from_text(text, title).id
-    return Passage(utf8_text(str(identity)), text, title, number)
+    image = document.get("image")
+    image = utf8_text(image) if isinstance(image, str) and image else None
+    return Passage(utf8_text(str(identity)), text, title, number, image)
 
 
 def split_contents(contents: str) -> tuple[str, str]:

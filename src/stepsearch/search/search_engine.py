@@ -71,7 +71,8 @@ def _as_passage(result: object) -> Passage:
 
 def _writable(passage: Passage) -> Passage:
     name, title, text = utf8_text(passage.id), utf8_text(passage.title), utf8_text(passage.text)
+    image = None if passage.image is None else utf8_text(passage.image)
     # The same object where nothing changed: nearly always.
-    if name is passage.id and title is passage.title and text is passage.text:
+    if name is passage.id and title is passage.title and text is passage.text and image is passage.image:
         return passage
-    return Passage(name, text, title, passage.score)
+    return Passage(name, text, title, passage.score, image)

@@ -26,10 +26,11 @@ class RetrieveRequest(BaseModel):
 
 
 class Document(BaseModel):
-    """A passage; `contents` is its title in quotes, a line break, and its text."""
+    """A passage; `contents` is its title in quotes, a line break, and its text. `image` is left out where none is."""
 
     id: str
     contents: str
+    image: str | None = None
 
 
 class ScoredDocument(BaseModel):
@@ -107,4 +108,5 @@ def _scored(passage: Passage) -> dict[str, Any]:
 def _document(passage: Passage) -> dict[str, str]:
     # Clients take the first line for the title and all others for the text.
     title = passage.title.replace("\n", " ")
-    return {"id": passage.id, "contents": f'"{title}"\n{passage.text}'}
+    document = {"id": passage.id, "contents": f'"{title}"\n{passage.text}'}
+    return document if passage.image is None else document | {"image": passage.image}

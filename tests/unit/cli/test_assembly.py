@@ -44,11 +44,23 @@ def test_bm25_takes_what_lies_beside_the_data(data_file: Path) -> None:
     assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
 
 
+def test_dense_search_takes_it_too(data_file: Path) -> None:
+    settings, _ = find_corpus(SearchSettings(engine_type="dense"), data_file, engine_asked=True)
+    assert settings.knowledge_base == str(data_file.parent / "knowledge_base")
+
+
 def test_hybrid_takes_what_lies_beside_the_data_for_its_bm25(data_file: Path) -> None:
     for engines, found in ((["bm25", "mock"], str(data_file.parent / "knowledge_base")), (["mock"], None)):
         hybrid = SearchSettings.model_validate({"engine_type": "hybrid", "hybrid": {"engines": engines}})
         settings, _ = find_corpus(hybrid, data_file, engine_asked=True)
         assert (settings.engine_type, settings.knowledge_base) == ("hybrid", found)
+
+
+def test_an_engine_without_a_knowledge_base_is_given_none(data_file: Path) -> None:
+    remembered = SearchSettings(engine_type="remote", knowledge_base="/moved/away")
+    settings, line = find_corpus(remembered, data_file, engine_asked=True)
+    assert settings.knowledge_base is None
+    assert line == "search: remote, http://127.0.0.1:8000/retrieve"
 
 
 def test_a_named_knowledge_base_wins(data_file: Path, tmp_path: Path) -> None:
@@ -69,7 +81,7 @@ def test_a_named_knowledge_base_has_to_be_there(tmp_path: Path) -> None:
 def test_without_any_nothing_changes(tmp_path: Path) -> None:
     assert find_corpus(SearchSettings(), tmp_path / "train.json", engine_asked=False) == (
         SearchSettings(),
-        "search: wiki",
+        "search: wiki, en.wikipedia.org",
     )
 
 

@@ -151,7 +151,11 @@ def test_a_saved_model_is_an_ordinary_checkpoint_with_our_record(saved: Path) ->
     assert record["prompt"] == policy.tokenizer.prompt_style == "question"
     assert record["grammar"][:2] == ["<think>", "</think>"]
     assert record["model"] == {"max_length": 2048}
-    assert (record["reward"], record["search"]["top_k"]) == ({"max_search_steps": 5}, 3)
+    assert (record["reward"]["max_search_steps"], record["reward"]["step_scale"], record["search"]["top_k"]) == (
+        5,
+        1,
+        3,
+    )
 
 
 def test_a_prompt_style_that_is_asked_for_wins(saved: Path) -> None:

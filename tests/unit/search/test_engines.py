@@ -39,7 +39,7 @@ def test_bm25_without_a_knowledge_base_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("name", ["gogle", "Wiki"])
 def test_an_engine_that_is_not_there_is_named_with_those_that_are(name: str) -> None:
-    with pytest.raises(SearchError, match=rf"{name} is not .* of wiki, bm25, remote, mcp, hybrid, mock, for"):
+    with pytest.raises(SearchError, match=rf"{name} is not .* of wiki, bm25, dense, remote, mcp, hybrid, mock, for"):
         build_search_engine(SearchSettings(engine_type=name))
 
 

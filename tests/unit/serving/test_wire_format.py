@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from stepsearch.search.retrieved_documents import passage_from_document
 from stepsearch.serving import ServerSettings
 from stepsearch.serving.refusal import Refusal
 from stepsearch.serving.wire_format import read_request, render_response
@@ -20,6 +21,13 @@ def test_results_with_scores() -> None:
 
 def test_results_without_scores_are_the_documents() -> None:
     assert json.loads(render_response(FOUND, return_scores=False)) == {"result": [DOCUMENTS, []]}
+
+
+def test_an_image_goes_with_its_document_and_comes_back() -> None:
+    passage = Passage("1", "A flag.", "Flags", image="flag.png")
+    document = json.loads(render_response([[passage]], return_scores=False))["result"][0][0]
+    assert document == {"id": "1", "contents": '"Flags"\nA flag.', "image": "flag.png"}
+    assert passage_from_document(document) == passage
 
 
 def test_a_title_of_two_lines_stays_the_first_line() -> None:
