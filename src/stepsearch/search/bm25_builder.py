@@ -117,9 +117,7 @@ def _counted(words: array[int], lengths: array[int], first: int) -> _Block:
     return _Block((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32), frequencies)
 
 
-def _merge(
-    folder: Path, blocks: Sequence[_Block], terms: int, progress: Progress | None, range_postings: int
-) -> None:
+def _merge(folder: Path, blocks: Sequence[_Block], terms: int, progress: Progress | None, range_postings: int) -> None:
     """Write the postings of all blocks, range of terms by range of terms."""
     counts = np.zeros(terms, np.int64)
     for block in blocks:

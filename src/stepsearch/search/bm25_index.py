@@ -130,12 +130,12 @@ class BM25Index:
         scores: NDArray[np.float32] | None = self._own.__dict__.pop("scores", None)
         if scores is None:
             scores = np.zeros(len(self), np.float32)
-        left = np.cumsum([term.bound for term in query][::-1])[::-1].tolist() + [0.0]
+        left = np.cumsum([term.bound for term in reversed(query)])[::-1].tolist()
         found, taken, least = self._collect(query, left, count, scores)
         values = scores[found]
         scores[found] = 0
         self._own.scores = scores
-        for term, bound in zip(query[taken:], left[taken:], strict=False):
+        for term, bound in zip(query[taken:], left[taken:], strict=True):
             promising = values + bound * _SLACK >= least
             found, values = found[promising], values[promising]
             self._look_up(term, found, values)

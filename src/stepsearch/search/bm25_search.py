@@ -92,9 +92,7 @@ class BM25SearchEngine(SearchEngine):
         return cls(list(distinct.values()), BM25Index.build(documents) if any(documents) else None)
 
     @classmethod
-    def create(
-        cls, folder: Path, passages: Iterable[Passage], progress: Progress | None = None
-    ) -> BM25SearchEngine:
+    def create(cls, folder: Path, passages: Iterable[Passage], progress: Progress | None = None) -> BM25SearchEngine:
         """Write passages, each id and content once, as a knowledge base with its index, and open it.
 
         It takes the place of the one that `folder` may hold when it is whole; a failure leaves that as it was.

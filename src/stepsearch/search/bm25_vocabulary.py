@@ -1,17 +1,16 @@
 """The words of an index on disk, found without reading them all.
 
-    words.bin        the words in the order of their code points, UTF-8, one after the other
-    word_starts.npy  int64 [V + 1]: where each begins, and the file's end
-    word_terms.npy   int32 [V]: the number that each has in the index
+words.bin        the words in the order of their code points, UTF-8, one after the other
+word_starts.npy  int64 [V + 1]: where each begins, and the file's end
+word_terms.npy   int32 [V]: the number that each has in the index
 """
 
 from __future__ import annotations
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ WORDS_FILE, STARTS_FILE, TERMS_FILE = "words.bin", "word_starts.npy", "word_term
 _CHUNK = 1 << 16
 
 
-class Vocabulary(Sequence[bytes]):
+class Vocabulary:
     """The words of an index in their order, each with its number there."""
 
     def __init__(self, words: mmap.mmap | bytes, starts: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
@@ -45,14 +44,8 @@ class Vocabulary(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._terms)
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        return self._words[self._starts[index] : self._starts[index + 1]]
+    def __getitem__(self, position: int) -> bytes:
+        return self._words[self._starts[position] : self._starts[position + 1]]
 
     def term(self, word: str) -> int | None:
         """Return the number of a word, None where the index does not have it."""
