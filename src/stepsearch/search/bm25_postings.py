@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Postings:
         return documents[self.lengths[documents] == len(words)].tolist()
 
 
-def _fit(arrays: dict[str, NDArray[np.generic]], terms: int) -> bool:
+def _fit(arrays: dict[str, NDArray[Any]], terms: int) -> bool:
     count = len(arrays["documents"])
     per_term = len(arrays["starts"]) - 1 == len(arrays["most"]) == len(arrays["shortest"]) == terms
     return per_term and len(arrays["frequencies"]) == count == int(arrays["starts"][-1])

@@ -11,6 +11,7 @@ import mmap
 from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def starts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def map_array(path: Path) -> NDArray[np.generic]:
+def map_array(path: Path) -> NDArray[Any]:
     """Memory-map an array; a plain view, for slicing a numpy.memmap costs more than scoring a rare word.
 
     Raises:
