@@ -10,7 +10,7 @@ from rich_argparse import ArgumentDefaultsRichHelpFormatter
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report", "compare-results")
+_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -47,6 +47,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
     _index_dense(_command(commands, "index-dense", "Make vectors of a knowledge base, for dense search."))
+    _index(_command(commands, "index", "Make passages searchable: a corpus, paragraphs of questions, or plain text."))
+    _search(_command(commands, "search", "Search once, and see what is found."))
     _serve_search(_command(commands, "serve-search", "Answer searches over HTTP or MCP, as Search-R1's server does."))
     return parser, commands
 
@@ -251,6 +253,34 @@ def _index_dense(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--knowledge-base", type=Path, required=True, metavar="DIR", help="Its passages, and where the index goes.")
     add("--encoder", metavar="NAME", help="Folder or hub name of a model; or search.dense.encoder.")
+    _config(parser)
+
+
+def _index(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--input",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="Corpora (jsonl with id and contents), questions with paragraphs, text files (.txt, one passage a line), "
+        "or knowledge bases; joined.",
+    )
+    add("--output", type=Path, required=True, metavar="DIR", help="The knowledge base; replaced where there is one.")
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("query", metavar="QUERY", help="What to search for.")
+    add(
+        "--index",
+        dest="knowledge_base",
+        type=Path,
+        metavar="DIR",
+        help="Search this knowledge base, with BM25 unless search.engine_type=NAME.",
+    )
+    add("--top-k", type=_positive, metavar="K", help="How many passages. Default: search.top_k.")
     _config(parser)
 
 

@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-_PACKAGES = ("stepsearch", "torch", "transformers", "accelerate", "bm25s", "numpy", "matplotlib")
+_PACKAGES = ("stepsearch", "torch", "transformers", "accelerate", "numpy", "matplotlib")
 
 
 def package_versions() -> dict[str, str]:

@@ -4,6 +4,7 @@
     offsets.npy      int64 [N + 1]: where each line starts, and the file's end
     manifest.json    format, version, number of passages, bytes, and a fingerprint of passages.jsonl
     bm25/ …          whatever indexes search engines put beside them
+    added/           passages that were added later, in the same format (search/bm25_search.py)
 
 Passages and offsets are memory-mapped; a passage is decoded when it is asked for.
 """
@@ -57,7 +58,7 @@ class KnowledgeBase(Sequence[Passage]):
             DataError: there are no passages, or `folder` holds something else than a knowledge base.
         """
         folder = Path(folder)
-        _refuse_foreign(folder)
+        require_replaceable(folder)
         beside = folder.with_name(f".{folder.name}.tmp")
         # One that a killed run left behind.
         shutil.rmtree(beside, ignore_errors=True)
@@ -204,7 +205,7 @@ def replace_knowledge_base(source: Path, target: Path) -> None:
     Raises:
         DataError: `target` holds something else.
     """
-    _refuse_foreign(target)
+    require_replaceable(target)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -213,8 +214,12 @@ def replace_knowledge_base(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Raise unless `folder` may be replaced: it is absent, empty, or a knowledge base."""
+def require_replaceable(folder: Path) -> None:
+    """Refuse a folder that a knowledge base may not take the place of: it is there, not empty, and none itself.
+
+    Raises:
+        DataError: it is such a folder, or a file.
+    """
     if folder.is_dir() and (not any(folder.iterdir()) or (folder / MANIFEST_FILE).is_file()):
         return
     if folder.exists():

@@ -1,10 +1,16 @@
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import bm25s
 import numpy as np
 import pytest
 
 from stepsearch.errors import SearchError
+from stepsearch.search.bm25_builder import build_postings
 from stepsearch.search.bm25_index import BM25Index, index_terms
+from stepsearch.search.bm25_vocabulary import Vocabulary, write_vocabulary
 
 DOCUMENTS = [["red", "fox"], ["red", "hen", "red"], ["blue", "sky"]]
 
@@ -58,21 +64,128 @@ def test_nothing_to_index_is_an_error() -> None:
             BM25Index.build(documents)
 
 
-def test_a_saved_index_is_memory_mapped_and_equal(tmp_path) -> None:
-    index = BM25Index.build(DOCUMENTS)
-    index.save(tmp_path / "bm25")
+def written(folder: Path, documents: Sequence[Sequence[str]], **sizes: int) -> BM25Index:
+    folder.mkdir()
+    return BM25Index([build_postings(folder, documents, **sizes)])
+
+
+def test_an_index_on_disk_is_memory_mapped_and_equal(tmp_path: Path) -> None:
+    written(tmp_path / "bm25", DOCUMENTS)
     opened = BM25Index.open(tmp_path / "bm25")
     assert len(opened) == 3
-    assert opened.best(["red", "sky"], 3) == index.best(["red", "sky"], 3)
-    assert isinstance(opened._scorer.scores["data"].base, np.memmap)
+    assert opened.best(["red", "sky"], 3) == BM25Index.build(DOCUMENTS).best(["red", "sky"], 3)
+    assert isinstance(opened.parts[0].documents.base, np.memmap)
 
 
-@pytest.mark.parametrize(
-    "name", ["data.csc.index.npy", "indptr.csc.index.npy", "vocab.index.json", "params.index.json"]
-)
+def drawn(documents: int, words: int, seed: int = 0) -> list[list[str]]:
+    """Return documents of 0 to `words` words, the most frequent ones in most of them, the rare ones in one."""
+    draw = np.random.default_rng(seed)
+    cumulated = np.cumsum(1 / np.arange(1, 3001))
+    ranks = np.searchsorted(cumulated, draw.random((documents, words)) * cumulated[-1])
+    return [[f"w{rank}" for rank in row[: number % (words + 1)]] for number, row in enumerate(ranks)]
+
+
+def plain_scores(documents: Sequence[Sequence[str]], query: Sequence[str]) -> np.ndarray:
+    """Return every document's score as the formula says it."""
+    average = sum(map(len, documents)) / len(documents)
+    scores = np.zeros(len(documents))
+    for word in query:
+        df = sum(word in document for document in documents)
+        idf = math.log(1 + (len(documents) - df + 0.5) / (df + 0.5))
+        for number, document in enumerate(documents):
+            tf = document.count(word)
+            scores[number] += idf * tf / (tf + 1.2 * (1 - 0.75 + 0.75 * len(document) / average))
+    return scores
+
+
+def test_the_best_are_those_of_a_plain_computation_whatever_is_left_out_on_the_way() -> None:
+    documents = drawn(400, 30)
+    index = BM25Index.build(documents)
+    for query in [*drawn(60, 9, seed=1), ["w0"], ["w0", "w1", "w2"]]:
+        scores = plain_scores(documents, query)
+        for count in (1, 3, 10, 1000):
+            hits = index.best(query, count)
+            best = np.sort(scores[scores > 0])[::-1][:count]
+            assert [score for _, score in hits] == pytest.approx(best.tolist(), rel=1e-5)
+            assert [scores[position] for position, _ in hits] == pytest.approx(best.tolist(), rel=1e-5)
+
+
+def test_scores_are_those_of_the_package_bm25s() -> None:
+    documents = drawn(300, 30)
+    scorer = bm25s.BM25(k1=1.2, b=0.75, method="lucene", backend="numpy")
+    vocabulary: dict[str, int] = {}
+    ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in document] for document in documents]
+    scorer.index((ids, vocabulary), create_empty_token=False, show_progress=False)
+    index = BM25Index.build(documents)
+    for query in drawn(40, 8, seed=2):
+        known = [vocabulary[word] for word in query if word in vocabulary]
+        for position, score in index.best(query, 10):
+            assert score == pytest.approx(float(scorer.get_scores_from_ids(known)[position]), rel=1e-5)
+
+
+def test_blocks_and_ranges_of_any_size_give_the_same_files(tmp_path: Path) -> None:
+    documents = drawn(300, 30)
+    written(tmp_path / "whole", documents)
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for name, block_words, range_postings in (("blocks", 97, 10**9), ("ranges", 10**9, 1), ("both", 1000, 500)):
+        written(tmp_path / name, documents, block_words=block_words, range_postings=range_postings)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == files
+        for file in files:
+            assert (tmp_path / name / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_several_parts_score_to_the_last_bit_as_one() -> None:
+    documents = drawn(300, 30)
+    whole = BM25Index.build(documents)
+    parts = BM25Index([*BM25Index.build(documents[:250]).parts, *BM25Index.build(documents[250:]).parts])
+    for query in drawn(60, 8, seed=3):
+        assert parts.best(query, 7) == whole.best(query, 7)
+
+
+@pytest.mark.parametrize(("most", "kind"), [(255, np.uint8), (256, np.uint16), (70_000, np.uint32)])
+def test_frequencies_of_any_size_are_exact(most: int, kind: type) -> None:
+    index = BM25Index.build([["fox"] * most, ["fox", "hen"]])
+    assert index.parts[0].frequencies.dtype == kind
+    assert index.parts[0].frequencies.tolist() == [most, 1, 1]
+    assert index.parts[0].most.tolist() == [most, 1]
+
+
+def test_the_merging_says_how_far_it_is(tmp_path: Path) -> None:
+    shares: list[float] = []
+    build_postings(tmp_path, DOCUMENTS, merging=shares.append, range_postings=1)
+    assert shares == pytest.approx([2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+
+
+def test_words_of_any_script_are_found(tmp_path: Path) -> None:
+    words = ["zebra", "a", "é", "北京", "𝔘", "ab", "\uffee"]
+    write_vocabulary(tmp_path, words)
+    vocabulary = Vocabulary.open(tmp_path)
+    assert [vocabulary.term(word) for word in words] == list(range(len(words)))
+    assert [vocabulary.term(word) for word in ("", "b", "zebras", "\ud800", "𝔘𝔘")] == [None] * 5
+
+
+def test_documents_that_may_be_equal_have_the_rarest_word_and_the_length() -> None:
+    [postings] = BM25Index.build([["red", "fox"], ["red", "hen"], ["fox", "red"], ["red", "fox", "red"]]).parts
+    assert postings.alike(["red", "fox"]) == [0, 2]
+    assert postings.alike(["red", "owl"]) == []
+    assert postings.alike([]) == []
+
+
+def test_searches_of_several_threads_do_not_mix() -> None:
+    index = BM25Index.build(drawn(400, 30))
+    queries = drawn(200, 8, seed=4)
+    alone = [index.best(query, 5) for query in queries]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda query: index.best(query, 5), queries)) == alone
+
+
+ARRAYS = ["starts", "documents", "frequencies", "lengths", "most", "shortest", "word_starts", "word_terms"]
+
+
+@pytest.mark.parametrize("name", [*(f"{array}.npy" for array in ARRAYS), "words.bin"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
-def test_a_damaged_index_is_refused(tmp_path, name: str, damage: str) -> None:
-    BM25Index.build(DOCUMENTS).save(tmp_path)
+def test_a_damaged_index_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    build_postings(tmp_path, DOCUMENTS)
     path = tmp_path / name
     content = path.read_bytes()
     path.unlink()
@@ -82,9 +195,10 @@ def test_a_damaged_index_is_refused(tmp_path, name: str, damage: str) -> None:
         BM25Index.open(tmp_path)
 
 
-def test_files_of_two_indexes_do_not_make_one(tmp_path) -> None:
-    BM25Index.build(DOCUMENTS).save(tmp_path / "a")
-    BM25Index.build([*DOCUMENTS, ["new", "words"]]).save(tmp_path / "b")
-    (tmp_path / "a" / "vocab.index.json").write_bytes((tmp_path / "b" / "vocab.index.json").read_bytes())
+def test_files_of_two_indexes_do_not_make_one(tmp_path: Path) -> None:
+    written(tmp_path / "a", DOCUMENTS)
+    written(tmp_path / "b", [*DOCUMENTS, ["new", "words"]])
+    for name in ("words.bin", "word_starts.npy", "word_terms.npy"):
+        (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
     with pytest.raises(SearchError, match="not whole"):
         BM25Index.open(tmp_path / "a")

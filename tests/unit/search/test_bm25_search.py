@@ -2,13 +2,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from stepsearch.config import SearchSettings
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import DataError, SearchError
 from stepsearch.search import BM25SearchEngine
+from stepsearch.search.engine_identity import engine_identity
 from stepsearch.types import Passage
 
 PASSAGES = [
@@ -80,6 +83,81 @@ def test_what_was_added_lasts_when_saved(folder: Path) -> None:
     for target in (folder, folder.with_name("copy")):
         engine.save(target)
         assert BM25SearchEngine.open(target).search("owl red fox") == engine.search("owl red fox")
+
+
+def test_saving_into_its_own_folder_writes_only_what_was_added(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    engine = BM25SearchEngine.open(folder)
+    engine.save(folder)
+    assert not (folder / "added").exists()
+    engine.add_documents(["An owl and a fox."])
+    engine.save(folder)
+    assert {path: path.read_bytes() for path in before} == before
+    names = ["added", "bm25", "manifest.json", "offsets.npy", "passages.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    again = BM25SearchEngine.open(folder)
+    again.add_documents(["An owl and a fox.", "An elk."])
+    again.save(folder)
+    assert len(BM25SearchEngine.open(folder)) == len(PASSAGES) + 2
+
+
+def test_scores_are_exact_before_and_after_compacting(folder: Path) -> None:
+    texts = ["An owl and a red fox.", "The capital of owls.", "Fox, fox, fox."]
+    whole = BM25SearchEngine.from_passages([*PASSAGES, *map(Passage.from_text, texts)])
+    engine = BM25SearchEngine.open(folder)
+    engine.add_documents(texts[:1])
+    engine.add_documents(texts[1:])
+    queries = ["red fox", "the capital owl", "fox", "法国", "zzz"]
+    expected = whole.search_batch(queries, 10)
+    assert engine.search_batch(queries, 10) == expected
+    engine.save(folder)
+    engine.compact()
+    assert engine.search_batch(queries, 10) == expected
+    assert BM25SearchEngine.open(folder).search_batch(queries, 10) == expected
+    assert not (folder / "added").exists()
+
+
+def test_what_the_passages_hold_is_not_added_again_and_what_has_no_word_not_at_all(folder: Path) -> None:
+    KnowledgeBase.create(folder, [*PASSAGES, Passage("own-id", "A bare fox.")])
+    engine = BM25SearchEngine.build(folder)
+    engine.add_documents(["A bare fox.", "?!", ""])
+    assert len(engine) == 5
+    # The same words in another order, and the text of a passage that has a title besides.
+    engine.add_documents(["A fox bare.", PASSAGES[0].text])
+    assert len(engine) == 7
+
+
+def test_an_engine_in_memory_cannot_be_compacted() -> None:
+    with pytest.raises(SearchError, match="save it"):
+        BM25SearchEngine.from_passages(PASSAGES).compact()
+
+
+def test_a_failed_creation_leaves_the_old_knowledge_base(folder: Path) -> None:
+    def failing() -> Iterator[Passage]:
+        yield Passage.from_text("An owl.")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        BM25SearchEngine.create(folder, failing())
+    assert titles(BM25SearchEngine.open(folder).search("capital")) == ["Paris"]
+    assert [path.name for path in folder.parent.iterdir()] == ["kb"]
+
+
+def test_indexing_says_how_far_it_is(tmp_path: Path) -> None:
+    shares: list[float] = []
+    BM25SearchEngine.create(tmp_path / "kb", PASSAGES, shares.append)
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_the_cache_tells_a_grown_corpus_from_the_old_one(folder: Path) -> None:
+    settings = SearchSettings(engine_type="bm25")
+    before = engine_identity(settings, folder)
+    engine = BM25SearchEngine.open(folder)
+    engine.add_documents(["An owl."])
+    engine.save(folder)
+    assert engine_identity(settings, folder) != before
 
 
 def test_an_opened_engine_answers_as_the_one_in_memory(folder: Path) -> None:

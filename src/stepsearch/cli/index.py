@@ -1,0 +1,69 @@
+"""`stepsearch index`: passages of any kind to a knowledge base with its BM25 index."""
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
+from stepsearch.data.passage_files import read_passages
+from stepsearch.errors import DataError
+from stepsearch.search.bm25_search import INDEX_FOLDER, BM25SearchEngine, Progress, stored_passages
+from stepsearch.types import Passage
+
+_NOTE_EVERY = 1000
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the passages of all inputs, index them, and say how to search them.
+
+    Raises:
+        DataError: an input cannot be read, or the output is something else than a knowledge base.
+        SearchError: the passages hold no words.
+    """
+    console, started = open_console(), time.perf_counter()
+    # What is wrong with the names is said before hours of reading.
+    require_replaceable(args.output)
+    _require_inputs(args.input)
+    passages = chain.from_iterable(map(_passages, args.input))
+    progress = StageProgress(console, {"index": 1.0})
+    try:
+        with progress.running(), progress.stage("index") as advance:
+            engine = BM25SearchEngine.create(args.output, _counted(passages, advance), _indexed(advance))
+    except OSError as error:
+        raise DataError(f"{error.filename or args.output} cannot be written: {error.strerror}") from None
+    size = sum(path.stat().st_size for path in (args.output / INDEX_FOLDER).iterdir())
+    seconds = time.perf_counter() - started
+    say(console, f"{args.output}: {len(engine):,} passages, {size / 1e6:,.1f} MB of BM25 index, in {seconds:,.1f} s")
+    say(console, f'next: stepsearch search "a question" --index {args.output}')
+
+
+def _require_inputs(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
+
+
+def _passages(path: Path) -> Iterator[Passage]:
+    return stored_passages(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
+
+
+def _counted(passages: Iterable[Passage], advance: Advance) -> Iterator[Passage]:
+    for number, passage in enumerate(passages, start=1):
+        if number % _NOTE_EVERY == 0:
+            # How many there are is not known before the last one.
+            advance(0.0, f"{number:,} passages read")
+        yield passage
+
+
+def _indexed(advance: Advance) -> Progress:
+    done = 0.0
+
+    def progress(share: float) -> None:
+        nonlocal done
+        advance(share - done)
+        done = share
+
+    return progress

@@ -1,0 +1,51 @@
+"""Passages out of any file that holds some: a corpus, questions with their paragraphs, or plain text."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from stepsearch.data.corpus import read_corpus
+from stepsearch.data.question_files import entries_of_records
+from stepsearch.data.records import decode_utf8, open_unpacked, read_records
+from stepsearch.errors import DataError
+from stepsearch.types import Passage
+
+_TEXT_ENDINGS = (".txt", ".txt.gz")
+
+
+def read_passages(path: Path) -> Iterator[Passage]:
+    """Yield the passages of a file, one by one.
+
+    A name that ends in `.txt` or `.txt.gz` is plain text, one passage a line; blank lines count for nothing. Other
+    files hold JSON: a corpus in Search-R1's format, or questions whose paragraphs are taken, as MuSiQue, HotpotQA and
+    2WikiMultiHopQA publish them. All may be packed with gzip.
+
+    Raises:
+        DataError: the file is missing, damaged, empty, or of another kind.
+    """
+    if path.name.endswith(_TEXT_ENDINGS):
+        return _lines(path)
+    first = next(read_records(path))
+    return read_corpus(path) if {"contents", "text"} & first.values.keys() else _paragraphs(path)
+
+
+def _lines(path: Path) -> Iterator[Passage]:
+    empty = True
+    with open_unpacked(path) as file:
+        for number, raw in enumerate(file, start=1):
+            text = decode_utf8(raw, f"{path}, line {number}").strip()
+            if text:
+                empty = False
+                yield Passage.from_text(text)
+    if empty:
+        raise DataError(f"{path} is empty: it holds no line with a text")
+
+
+def _paragraphs(path: Path) -> Iterator[Passage]:
+    entries = entries_of_records(read_records(path))
+    passages = chain.from_iterable(entry.passages for entry in entries if entry is not None)
+    first = next(passages, None)
+    if first is None:
+        raise DataError(f"{path} holds no passages: its questions come without paragraphs")
+    yield first
+    yield from passages

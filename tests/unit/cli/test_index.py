@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from stepsearch.cli.main import main
+from stepsearch.data.knowledge_base import KnowledgeBase
+from stepsearch.search import BM25SearchEngine
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text("A red fox.\nA [brown] hen.\nThe red sky.\n", encoding="utf-8")
+    return tmp_path / "text.txt"
+
+
+def test_what_was_indexed_is_found(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = text.parent / "kb"
+    assert main(["index", "--input", str(text), "--output", str(folder)]) == 0
+    assert "3 passages" in capsys.readouterr().out
+    assert main(["search", "red fox", "--index", str(folder), "--top-k", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "1. (no title) [id " in said
+    assert said.endswith("   A red fox.\n")
+    assert main(["search", "hen", "--index", str(folder)]) == 0
+    assert "A [brown] hen." in capsys.readouterr().out
+    assert main(["search", "purple", "--index", str(folder)]) == 0
+    assert capsys.readouterr().out == "nothing found\n"
+
+
+def test_several_inputs_are_joined_and_a_knowledge_base_is_one(text: Path) -> None:
+    folder = text.parent / "kb"
+    main(["index", "--input", str(text), "--output", str(folder)])
+    engine = BM25SearchEngine.open(folder)
+    engine.add_documents(["An owl."])
+    engine.save(folder)
+    (text.parent / "more.txt").write_text("An elk.\nA red fox.\n", encoding="utf-8")
+    assert main(["index", "--input", str(folder), str(text.parent / "more.txt"), "--output", str(folder)]) == 0
+    texts = [passage.text for passage in KnowledgeBase.open(folder)]
+    assert texts == ["A red fox.", "A [brown] hen.", "The red sky.", "An owl.", "An elk."]
+    assert not (folder / "added").exists()
+
+
+def test_what_cannot_be_read_or_replaced_is_refused(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (text.parent / "own").mkdir()
+    (text.parent / "own" / "thesis.tex").write_text("x", encoding="utf-8")
+    assert main(["index", "--input", str(text), "--output", str(text.parent / "own")]) == 2
+    assert "is no knowledge base" in capsys.readouterr().err
+    assert main(["index", "--input", str(text.parent / "none"), "--output", str(text.parent / "kb")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert main(["search", "fox", "--index", str(text.parent / "none")]) == 2
+    assert "is not there" in capsys.readouterr().err
