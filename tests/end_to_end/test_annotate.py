@@ -207,13 +207,18 @@ def test_a_server_that_dies_half_way_and_comes_back(arguments: Annotate, tmp_pat
     assert usage["retries"] >= 1
 
 
-def test_a_server_that_dies_and_stays_away(arguments: Annotate, tmp_path: Path, model: ChatServer) -> None:
+@pytest.mark.parametrize(
+    ("questions", "message"), [(QUESTIONS, "did not answer 10 requests in a row"), (1, "answered none of 2 requests")]
+)
+def test_a_server_that_dies_and_stays_away(
+    arguments: Annotate, tmp_path: Path, model: ChatServer, questions: int, message: str
+) -> None:
     model.stop()
-    # Ten requests in a row; pauses between tries would take minutes, so that a port nobody listens on is refused early.
-    command = [sys.executable, "-c", FAST, *arguments()]
+    # Pauses between tries would take minutes, so that a port nobody listens on is refused early.
+    command = [sys.executable, "-c", FAST, *arguments("--max-questions", questions)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "did not answer 10 requests in a row" in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "annotated.json").exists()
 
 

@@ -24,8 +24,8 @@ from stepsearch.config import SearchSettings, load_config
 from stepsearch.data import read_questions, write_processed
 from stepsearch.data.knowledge_base import knowledge_base_beside
 from stepsearch.data.whole_files import require_writable, write_json
-from stepsearch.errors import ConfigError
-from stepsearch.preparation.annotation import AnnotationSettings, Tally, annotate, estimate
+from stepsearch.errors import ConfigError, EndpointError
+from stepsearch.preparation.annotation import AnnotationSettings, GapNote, Tally, annotate, estimate
 from stepsearch.search import GuardedSearch, build_search_engine
 from stepsearch.types import Question
 
@@ -80,6 +80,7 @@ def _annotate(
         blocks = list(
             annotate(questions, endpoint, engines, settings, lambda amount: advance(amount, spent_text(endpoint)))
         )
+    _refuse_silence(endpoint, [gap for block in blocks for gap in block.gaps])
     searches = {name: engine.take_statistics() for name, engine in engines.items()}
     tally = sum((block.tally for block in blocks), Tally())
     report_path = args.output.with_suffix(".report.json")
@@ -94,6 +95,17 @@ def _annotate(
     for line in result_lines(endpoint, tally, searches):
         say(console, line)
     say(console, f"written: {args.output}, {report_path}")
+
+
+def _refuse_silence(endpoint: ChatEndpoint, gaps: Sequence[GapNote]) -> None:
+    """Refuse to call questions annotated for which nothing was answered at all.
+
+    Raises:
+        EndpointError: every request failed.
+    """
+    usage = endpoint.usage
+    if usage.failures and not usage.replies and not usage.cached:
+        raise EndpointError(f"{endpoint.base_url} answered none of {usage.failures} requests ({gaps[0].reason})")
 
 
 def _prices(args: argparse.Namespace) -> Prices | None:

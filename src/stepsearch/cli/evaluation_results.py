@@ -28,10 +28,11 @@ from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sh
 from stepsearch.evaluation.viewer import write_report
 from stepsearch.evaluation.viewer.report_page import FILE_NAME
 from stepsearch.training.metric_log import METRICS
-from stepsearch.types import Question
+from stepsearch.types import Question, StopReason
 
 TABLES, PLOTS, CURVES = "evaluation.md", "plots", "tensorboard"
 _PAGE_WIDTH = 200
+_MOST = 0.5
 
 Scores = dict[str, dict[str, list[EpisodeScore]]]
 """Dataset to method to scores."""
@@ -97,7 +98,24 @@ def write_results(evaluation: Evaluation, scores: Scores, ledger: StageLedger, o
     tables = [published_table(evaluation, results)] if compared else [of.to_table() for of in method_sheets(results)]
     for table in tables:
         console.print(table)
+    for line in out_of_room(results):
+        say(console, line)
     say(console, f"written to {folder}")
+
+
+def out_of_room(results: Results) -> list[str]:
+    """Return a line for each method of which most episodes ended for want of room: its zeros say little of it."""
+    shares = {
+        (dataset, name): of.figures[f"stop/{StopReason.CONTEXT_FULL}"].interval.value
+        for dataset, methods in results.items()
+        for name, of in methods.items()
+        if f"stop/{StopReason.CONTEXT_FULL}" in of.figures
+    }
+    return [
+        f"{dataset}, {name}: {share:.0%} of the episodes ended because the context was full (model.max_length)"
+        for (dataset, name), share in shares.items()
+        if share > _MOST
+    ]
 
 
 def dataset_json(

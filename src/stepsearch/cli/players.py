@@ -170,6 +170,8 @@ def open_player(config: Config, search: GuardedSearch, replies: Path | None = No
     """
     if config.model.name in SCRIPTED:
         return ScriptedPlayer(config.model.name, search, config)
+    if config.model.name.startswith("scripted:"):
+        raise ConfigError(f"there is no {config.model.name}: choose one of {', '.join(SCRIPTED)}")
     if config.model.name.startswith(ENDPOINT):
         name = config.model.name.removeprefix(ENDPOINT)
         if not name:

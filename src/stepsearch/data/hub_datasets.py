@@ -22,7 +22,13 @@ class DatasetName:
 
     @classmethod
     def parse(cls, text: str) -> "DatasetName":
-        """Return the parts of `NAME[@CONFIG][:SPLIT]`."""
+        """Return the parts of `NAME[@CONFIG][:SPLIT]`.
+
+        Raises:
+            DataError: it is a file.
+        """
+        if Path(text).is_file():
+            raise DataError(f"--hf-dataset {text} is a file: name its folder, or read the file as it is")
         rest, _, split = text.partition(":") if not Path(text).exists() else (text, "", "")
         name, _, config = rest.partition("@")
         return cls(name, config or None, split or None)

@@ -20,6 +20,8 @@ from stepsearch.protocol import TAGS
 
 RECORD = "stepsearch.json"
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model")
+# Where the model of a run's folder lies.
+_INSIDE = ("best_model", "checkpoints/best_model")
 HUB_SECONDS = 5.0
 # What transformers and its readers raise on files that are missing, damaged or of another kind.
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
@@ -146,7 +148,9 @@ def _source(name: str) -> dict[str, bool]:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers")
+            models = [path / part for part in _INSIDE if (path / part / "config.json").is_file()]
+            inside = f"; {models[0]} is one" if models else ""
+            raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers{inside}")
         return {"local_files_only": True}
     if path.exists():
         raise ModelError(f"model {name} is a file: name the folder that holds config.json")

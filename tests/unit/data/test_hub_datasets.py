@@ -40,6 +40,12 @@ def test_a_folder_whose_name_has_a_colon_is_a_folder(tmp_path):
     assert DatasetName.parse(str(tmp_path / "a:b")).split is None
 
 
+def test_a_file_is_refused_at_once(tmp_path):
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match="is a file: name its folder"):
+        DatasetName.parse(str(tmp_path / "train.jsonl"))
+
+
 def test_saved_splits(real_data, tmp_path):
     questions = read_benchmark(real_data / "2wikimultihop_dev.sample.json", "2wiki").questions
     items = [json.loads(json.dumps(question_to_item(question))) for question in questions]

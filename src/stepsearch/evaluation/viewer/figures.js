@@ -4,14 +4,30 @@ const FIGURE_NAMES = {
   em: "Exact match",
   f1: "F1",
   cover_em: "Cover exact match",
+  judged: "Right by the judge",
   golden_recall: "Golden documents found",
+  all_golden: "All golden documents found",
   searches_per_question: "Searches per question",
   redundancy: "Redundant documents",
   redundant_searches: "Redundant searches",
+  new_golden_searches: "Searches that found new golden documents",
+  failed_searches: "Failed searches",
   over_search: "Searched on with all golden documents in hand",
+  superfluous_searches: "Searches with all golden documents in hand",
   under_search: "Answered without all golden documents",
   format_rate: "Right format",
+  sampled_tokens: "Sampled tokens",
+  observed_tokens: "Observed tokens",
+  latency_seconds: "Seconds per question",
 };
+// No share of anything: a bar from 0 to 1 would mislead.
+const AMOUNTS = new Set([
+  "searches_per_question",
+  "superfluous_searches",
+  "sampled_tokens",
+  "observed_tokens",
+  "latency_seconds",
+]);
 const CURVES = [
   "reward/total",
   "reward/answer",
@@ -105,7 +121,9 @@ function datasetFigures(dataset, columns) {
 function figuresTable(series) {
   const names = [...new Set([...Object.keys(FIGURE_NAMES), ...series.flatMap((one) => Object.keys(one.figures))])];
   const figures = names
-    .filter((name) => series.some((one) => one.figures[name]))
+    // Why episodes stopped has rows of its own.
+    .filter((name) => !name.startsWith("stop/"))
+    .filter((name) => series.some((one) => one.figures[name] && one.figures[name].value !== null))
     .map((name) => figureRow(FIGURE_NAMES[name] || words(name), series, (one) => cell(one, name)));
   const reasons = [...new Set(series.flatMap((one) => Object.keys(one.stops)))];
   const stops = reasons.map((reason) =>
@@ -150,7 +168,7 @@ function cell(one, name) {
     { class: "cell" },
     el("b", {}, number(figure.value)),
     el("span", { class: "quiet" }, [interval(figure), over].filter(Boolean).join("  ·  ")),
-    figure.value >= 0 && figure.value <= 1 && name !== "searches_per_question" ? bar(figure, one.colour) : null,
+    figure.value >= 0 && figure.value <= 1 && !AMOUNTS.has(name) ? bar(figure, one.colour) : null,
     difference && difference.value !== null
       ? el(
           "span",
