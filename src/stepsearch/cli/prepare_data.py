@@ -9,7 +9,7 @@ from stepsearch.data.whole_files import write_json
 from stepsearch.errors import ConfigError
 from stepsearch.preparation.coverage import NEAR_DUPLICATE
 from stepsearch.preparation.pipeline import CorpusPlan, PreparationReport, prepare_splits
-from stepsearch.preparation.split_sources import SplitSource, hub_sources, raw_sources
+from stepsearch.preparation.split_sources import FOR_TRAINING, SplitSource, hub_sources, raw_sources
 
 AUDIT_FILE = "data_audit.json"
 # An audit searches for every one of them, about ten times.
@@ -45,7 +45,7 @@ def _sources(args: argparse.Namespace) -> list[SplitSource]:
     if args.hf_dataset is not None:
         return hub_sources(args.hf_dataset)
     if args.raw_musique_dir is not None:
-        return raw_sources(args.raw_musique_dir, "musique")
+        return raw_sources(args.raw_musique_dir, "musique", FOR_TRAINING)
     return [] if args.raw_dir is None else raw_sources(args.raw_dir, args.dataset)
 
 

@@ -15,7 +15,7 @@ from stepsearch.data.question_files import read_questions
 from stepsearch.errors import DataError
 from stepsearch.preparation.coverage import Match, golden_documents, locate
 from stepsearch.preparation.linking import link
-from stepsearch.preparation.split_sources import DEV, TEST, TRAIN, SplitSource, raw_sources
+from stepsearch.preparation.split_sources import DEV, FOR_TRAINING, TEST, TRAIN, SplitSource, raw_sources
 from stepsearch.types import Passage, Question
 
 PROCESSED_TRAIN, PROCESSED_DEV, PROCESSED_TEST = "train_processed.json", "dev_processed.json", "test_processed.json"
@@ -99,7 +99,7 @@ def prepare(
     """
     if max_train_samples is not None and max_train_samples < 1:
         raise DataError(f"max_train_samples is {max_train_samples}: it must be at least 1")
-    sources = raw_sources(Path(raw_dir), dataset)
+    sources = raw_sources(Path(raw_dir), dataset, FOR_TRAINING if dataset == "musique" else ())
     return prepare_splits(sources, output_dir, max_train_samples, CorpusPlan(contexts=build_knowledge_base), report)
 
 

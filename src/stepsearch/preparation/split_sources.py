@@ -1,6 +1,6 @@
 """Where the questions of each split come from: a folder of a benchmark's own files, or a dataset that is loaded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from stepsearch.errors import DataError
 
 TRAIN, DEV, TEST = "train", "dev", "test"
 SPLITS = (TRAIN, DEV, TEST)
+FOR_TRAINING = (TRAIN, DEV)
 # How datasets call their splits.
 _SPLIT_OF = {TRAIN: TRAIN, DEV: DEV, "validation": DEV, "val": DEV, "valid": DEV, TEST: TEST}
 
@@ -41,20 +42,25 @@ class SplitSource:
         return replace(self, read=read)
 
 
-def raw_sources(folder: Path, dataset: str) -> list[SplitSource]:
+def raw_sources(folder: Path, dataset: str, needed: Sequence[str] = ()) -> list[SplitSource]:
     """Return the splits of a benchmark whose files are in a folder.
 
-    MuSiQue needs train and dev, for training does; of the others any split will do. A test file counts where it has
-    answers, as a generated world's has; those that are published have none, but for Bamboogle's.
+    A test file counts where it has answers, as a generated world's has; those that are published have none, but for
+    Bamboogle's.
+
+    Args:
+        folder: holds the published files.
+        dataset: key of `READERS`.
+        needed: splits that have to be there; of the others any will do.
 
     Raises:
         DataError: the dataset is unknown, or a file that is needed is missing; says what was looked for and where it
             is published.
     """
     files = {split: find_split_file(folder, known_dataset(dataset), split) for split in SPLITS}
-    needed = [split for split in (TRAIN, DEV) if files[split] is None] if dataset == "musique" else []
-    if needed or not any(files.values()):
-        raise _missing(folder, dataset, needed)
+    missing = [split for split in needed if files[split] is None]
+    if missing or not any(files.values()):
+        raise _missing(folder, dataset, missing)
     return [
         SplitSource(split, file.name, lambda file=file: read_entries(file, dataset))
         for split, file in files.items()

@@ -150,6 +150,12 @@ def test_killed_half_way_leaves_what_was_there(raw, tmp_path):
     ]
 
 
+def test_a_dev_file_alone_will_do_where_nothing_is_trained(raw, tmp_path):
+    (raw / "musique_ans_v1.0_train.jsonl").unlink()
+    result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, CorpusPlan(), lambda line: None)
+    assert (result.train_questions, result.dev_path.name) == (None, "dev_processed.json")
+
+
 def test_missing_files_say_where_the_benchmarks_are_published(raw, tmp_path):
     (raw / TRAIN).unlink()
     with pytest.raises(DataError) as error:
