@@ -28,10 +28,10 @@ def test_a_knowledge_base_beside_the_data_is_used_and_named(data_file: Path) -> 
 
 
 def test_an_engine_that_was_asked_for_stays(data_file: Path) -> None:
-    for asked in (SearchSettings(engine_type="mock"), SearchSettings(engine_type="wiki")):
-        settings, line = find_corpus(asked, data_file, engine_asked=True)
-        assert settings == asked
-        assert line == f"search: {asked.engine_type}"
+    for name, words in (("mock", "mock"), ("wiki", "wiki, en.wikipedia.org")):
+        settings, line = find_corpus(SearchSettings(engine_type=name), data_file, engine_asked=True)
+        assert settings == SearchSettings(engine_type=name)
+        assert line == f"search: {words}"
 
 
 def test_an_engine_that_a_config_file_names_stays(data_file: Path) -> None:
