@@ -6,8 +6,7 @@ Passages of 60 words from a Zipf-like vocabulary, each with a title that has one
 indexed once. Each repeat opens them in a process of its own and asks 50 queries of 4 words. Starting Python and
 importing the libraries is not timed. The files were written just before, so the operating system has them in memory:
 what is measured is the program, not the disk. "resident" is how much the process grew since the imports, pages of
-mapped files included; "own" leaves those out (nan where the operating system does not tell). Most of opening is reading
-the words as JSON, which bm25s has orjson do where that is installed.
+mapped files included; "own" leaves those out (nan where the operating system does not tell).
 """
 
 import argparse
@@ -21,10 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-import bm25s
 import numpy as np
 import psutil
-from bm25s.utils.json_functions import ORJSON_AVAILABLE
 
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.search import BM25SearchEngine
@@ -105,8 +102,7 @@ def main() -> None:
     if options.open:
         print(json.dumps(open_and_ask(options.open)))
         return
-    orjson = "with" if ORJSON_AVAILABLE else "without"
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, bm25s {bm25s.__version__} {orjson} orjson")
+    print(f"Python {platform.python_version()}, numpy {np.__version__}")
     for count in options.passages:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "knowledge_base"

@@ -5,13 +5,12 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ConfigError
-from stepsearch.models import ModelTokenizer, StepSearchModel
+from stepsearch.models import StepSearchModel
 from stepsearch.models.adapters import ACTOR, CRITIC, add_adapters
-from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
 from stepsearch.models.value_model import ValueModel
 
 IDS = torch.arange(24).view(2, 12)
@@ -19,22 +18,8 @@ MASK = torch.tensor([[0] * 4 + [1] * 8] * 2)
 
 
 @pytest.fixture
-def policy() -> StepSearchModel:
-    """A random Qwen2 with adapters of rank 2, none of which is at its start, where it would change nothing."""
-    tokenizer = ModelTokenizer(build_tiny_tokenizer(), "question")
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-    )
-    policy = StepSearchModel(Qwen2ForCausalLM(config), tokenizer)
+def policy(policy: StepSearchModel) -> StepSearchModel:
+    """The shared random Qwen2 with adapters of rank 2, at their start."""
     policy.adapters = add_adapters(policy.causal_lm, LoraSettings(rank=2, alpha=8), seed=0, with_critic=True)
     return policy
 
