@@ -178,6 +178,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
+    parser.add_argument(
+        "--num-processes", type=_positive, default=1, metavar="N", help="Processes that train together, one per GPU."
+    )
     _settings(parser)
 
 

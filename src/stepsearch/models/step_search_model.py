@@ -78,14 +78,20 @@ class StepSearchModel(nn.Module):
         cast(nn.Module, causal_lm).to(default_device())
         return cls(causal_lm, tokenizer, record)
 
-    def save(self, folder: str | Path, record: Mapping[str, Any]) -> None:
+    def save(self, folder: str | Path, record: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None) -> None:
         """Write a folder that transformers and vLLM load as it is, with `record` in `stepsearch.json`.
 
         An adapter is worked into the weights, and lies in `adapter/` as peft reads it too. The folder appears whole or
         not at all; one that stood there is replaced.
+
+        Args:
+            folder: where.
+            record: what a saved model has to remember.
+            weights: of the causal LM, where the model itself has but a share of them.
         """
         prompt = {"prompt": self.tokenizer.prompt_style}
-        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, {**record, **prompt}, self.adapters)
+        remembered = {**record, **prompt}
+        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, remembered, self.adapters, weights)
 
     def train(self, mode: bool = True) -> "StepSearchModel":
         """Keep dropout off: the distribution that is trained has to be the one that was sampled from."""
