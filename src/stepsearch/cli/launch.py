@@ -88,7 +88,8 @@ def _passing_signals_on() -> Generator[list[_Process]]:
         yield processes
     finally:
         for process in processes:
-            process.process.kill()
+            if process.process.poll() is None:
+                os.killpg(process.process.pid, signal.SIGKILL)
             process.process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)

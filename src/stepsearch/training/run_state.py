@@ -50,7 +50,7 @@ def run_state(
         "fingerprint": dict(fingerprint),
         **{name: gathered(part.state_dict(), keep) for name, part in parts.items()},
         "random": _random_states(),
-        "search_cache": search.cached_results(),
+        "search_cache": search.cached_results() if keep else [],
     }
 
 

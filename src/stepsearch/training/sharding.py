@@ -87,8 +87,10 @@ def shares_of_optimizer(state: Mapping[str, Any], parameters: Sequence[Tensor]) 
     """Return an optimiser's whole state as one that it can load, whatever it keeps of its parameters."""
 
     def share(value: Any, parameter: Tensor) -> Any:
-        belongs = isinstance(value, Tensor) and value.shape == parameter.shape
-        return share_of(value, parameter) if belongs else value
+        if not isinstance(value, Tensor):
+            return value
+        # A copy: the optimiser keeps what it loads, and a part of a tensor, or of a file, holds on to all of it.
+        return (share_of(value, parameter) if value.shape == parameter.shape else value).clone()
 
     per_parameter = {
         place: {name: share(value, parameters[place]) for name, value in values.items()}
