@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from process_runs import read_metrics, run_in_processes, train_toy
+from toy_run import toy_config, toy_trainer
 
 from stepsearch.cli.main import main
 from stepsearch.errors import ProcessLostError, TrainingError
@@ -90,7 +91,6 @@ def test_two_processes_compute_what_one_does(
         ("fsdp", {"training.critic": "shared", "training.gradient_checkpointing": "true"}),
         ("ddp", {"training.critic": "shared", "training.value_warmup_steps": 1}),
         ("ddp", {"lora.rank": 4}),
-        ("ddp", {"training.critic": "group", "training.rollouts_per_question": 2}),
     ],
 )
 def test_every_kind_of_critic_learns_the_same(tmp_path: Path, parallel: str, changes: dict[str, Any]) -> None:
@@ -141,6 +141,25 @@ def test_a_process_that_is_gone_is_missed() -> None:
     assert isinstance(left, ProcessLostError)
     assert "process 0 of 2 has lost another one" in str(left)
     assert "--resume" in str(left)
+
+
+def train_and_interrupt_the_second(folder: Path) -> tuple[int, bool]:
+    """Train; the second process gets a signal when it has taken two steps, and the first none."""
+    trainer = toy_trainer(folder, toy_config({**UNEVEN, "training.max_steps": 9, "logging.checkpoint_every": 9}))
+
+    def interrupt(step: int, total: int, metrics: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    if join_processes().rank == 1:
+        trainer._on_step = interrupt
+    summary = trainer.train()
+    return summary.steps, summary.interrupted
+
+
+def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path: Path) -> None:
+    assert run_in_processes(2, train_and_interrupt_the_second, tmp_path) == [(3, True)] * 2
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-000003"]
 
 
 class Command:
