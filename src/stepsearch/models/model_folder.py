@@ -105,7 +105,7 @@ def save_model_folder(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        causal_lm.save_pretrained(temporary, state_dict=None if adapters is None else adapters.merged(causal_lm))
+        causal_lm.save_pretrained(temporary, state_dict=None if adapters is None else dict(adapters.merged(causal_lm)))
         if adapters is not None:
             adapters.save(temporary / ADAPTER_FOLDER, causal_lm.config.name_or_path or "")
         hf_tokenizer.save_pretrained(temporary)
