@@ -8,9 +8,9 @@ drawn once, so that every run does the same work. The step is `StePPOTrainer.tra
 readings of policy, reference and critic, and the updates of policy and critic.
 
 The rollout is held against its roofline: every step has to read all weights and the keys and values of all sequences
-that decode, at the bandwidth that a copy reaches here, and context is read at the rate of products. Readings and updates
-are held against the rate that a large bfloat16 product reaches here (MFU: operations of the model, none that are done
-twice to save memory).
+that decode, at the bandwidth that a copy reaches here, and context is read at the rate of products. Readings and
+updates are held against the rate that a large bfloat16 product reaches here (MFU: operations of the model, none that
+are done twice to save memory).
 """
 
 import argparse

@@ -108,7 +108,7 @@ def test_the_graph_computes_what_the_kernels_do_one_by_one(tokenizer: ModelToken
     draw = np.random.default_rng(0)
     found = []
     for capture in (True, False):
-        reader = RowReader(SLOTS, shape_of(causal_lm), LayeredForward(causal_lm, 1024), capture=capture)
+        reader = RowReader(SLOTS, shape_of(causal_lm), LayeredForward(causal_lm, 1024), 1024, capture=capture)
         chunk = Chunk(3, np.arange(3, 40), True)
         reader.read(Reading(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), [chunk]))
         draw = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from stepsearch.models.packed_forward import LayeredForward, PackedForward, Whol
 from stepsearch.models.packed_step import Chunk, Reading
 from stepsearch.models.reader_check import is_right, plain_logits
 from stepsearch.models.row_attention import HALF_PRECISION
-from stepsearch.models.row_reader import RowReader
+from stepsearch.models.row_reader import CHUNK_SIZES, RowReader
 from stepsearch.models.sampling import sample
 from stepsearch.models.shared_change import SharedChange
 from stepsearch.models.slot_table import SlotTable
@@ -47,7 +47,7 @@ class _ReadingPace(NamedTuple):
 
 _CPU_PACE = _ReadingPace(384, 1)
 # A step that reads and decodes takes several times as long there as one that only decodes (`row_reader`).
-_ACCELERATOR_PACE = _ReadingPace(8192, 8)
+_ACCELERATOR_PACE = _ReadingPace(CHUNK_SIZES[-1], 8)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +85,8 @@ class InProcessEngine:
         slots: requests sampled at the same time; further ones wait.
         max_length: tokens that a request may have; default: what the model's positions allow.
         read_tokens: context tokens read in one step besides those that decode; default: what suits the device.
-        read_every: while others decode, context is read in every so manieth step; default: what suits the device.
+        read_every: while others decode, less context than that is read every so many steps; default: what suits the
+            device.
 
     Raises:
         ModelError: `max_length` is more than the model has positions for.
@@ -202,7 +203,7 @@ class InProcessEngine:
         """Return what is read this step, oldest first, and start the segments of those that are read to the end."""
         chunks: list[Chunk] = []
         self._steps_since_reading += 1
-        if not self._reading or (self._steps_since_reading < self._read_every and self._table.decoding.any()):
+        if not (self._reading and self._is_time_to_read()):
             return chunks
         self._steps_since_reading = 0
         left = self._read_tokens
@@ -217,6 +218,12 @@ class InProcessEngine:
                 self._reading.popleft()
                 self._table.begin(request.slot, request.sampling, request.read, self._stops.start)
         return chunks
+
+    def _is_time_to_read(self) -> bool:
+        """Return whether nothing else can be done, reading is due, or there is as much to read as a step takes."""
+        if self._steps_since_reading >= self._read_every or not self._table.decoding.any():
+            return True
+        return sum(len(request.context) - request.read for request in self._reading) >= self._read_tokens
 
     def _record(
         self, slots: NDArray[np.int64], token_ids: NDArray[np.int64], logprobs: NDArray[np.float32]
@@ -292,8 +299,9 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
 
     def packed(forward: PackedForward) -> ContextReader:
         shape = shape_of(causal_lm)
-        by_rows = shape.device.type == "cuda" and shape.dtype in HALF_PRECISION
-        return (RowReader if by_rows else PackedReader)(slots, shape, forward)
+        if shape.device.type == "cuda" and shape.dtype in HALF_PRECISION:
+            return RowReader(slots, shape, forward, max_length)
+        return PackedReader(slots, shape, forward)
 
     fast = {
         "layer by layer": lambda: packed(LayeredForward(causal_lm, max_length)),

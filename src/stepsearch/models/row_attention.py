@@ -4,6 +4,7 @@ For accelerators: there a launch costs more than a row that is longer than what 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -35,29 +36,44 @@ class VariableLengthAttention(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Chunks:
+    """Tokens that come in sequences.
+
+    Attributes:
+        starts: [S + 1] int32; which tokens are a slot's, slot by slot. There may be more tokens than that, for which
+            there is no sense in what comes out.
+        used: [S] int32; how many keys count for a slot's last token, its own included.
+        longest: no slot has more tokens.
+    """
+
+    starts: Tensor
+    used: Tensor
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowAttention:
-    """Implements `StepAttention`; every slot counts as a sequence, also one that asks for nothing.
+    """Implements `StepAttention`; the first S asking tokens are one of each slot, chunks follow.
 
     Attributes:
         kernel: attends.
         storage: [layers, S x capacity or more, 2 x key-value heads, width] keys, then values, slot by slot.
         places: [T] where each token's go.
-        query_starts: [S + 1] int32; which asking tokens are a slot's, in the order of the slots. There may be more
-            tokens than that, for which there is no sense in what comes out.
         key_starts: [S + 1] int32; where each slot's row begins.
-        used: [S] int32; how many keys of its row count for a slot's last token, its own included.
+        each: [S + 1] int32; 0, 1, 2, ...
+        used: [S] int32; how many keys count for a slot's one token, its own included; 1 where it asks for nothing.
         capacity: places of a row.
-        longest_query: no slot asks with more tokens; 1: every slot asks with one.
+        chunks: what follows.
     """
 
     kernel: VariableLengthAttention
     storage: Tensor
     places: Tensor
-    query_starts: Tensor
     key_starts: Tensor
+    each: Tensor
     used: Tensor
     capacity: int
-    longest_query: int
+    chunks: Chunks | None = None
 
     def keep(self, layer: int, keys_values: Tensor) -> None:
         """Keep the keys, then the values of each token of the step: [T, 2 x key-value heads, width]."""
@@ -66,17 +82,33 @@ class RowAttention:
     def attend(self, layer: int, queries: Tensor, scaling: float | None) -> Tensor:
         """Return [tokens, heads, width] attention of each asking token over its own sequence, whose keys are kept."""
         keys, values = self.storage[layer].chunk(2, dim=1)
-        # Only without a window does the kernel take the query heads together that share a key-value head.
-        return self.kernel(
-            queries.to(self.storage.dtype),
+        queries = queries.to(self.storage.dtype)
+        attend = partial(self.kernel, scale=scaling, enable_gqa=queries.shape[1] != keys.shape[1])
+        slots = len(self.used)
+        # With one query a sequence, and without a window, the kernel takes the query heads that share a key-value head
+        # together, and so reads the keys once.
+        found = attend(
+            queries[:slots],
             keys,
             values,
-            self.query_starts,
+            self.each,
             self.key_starts,
-            self.longest_query,
+            1,
             self.capacity,
-            scale=scaling,
-            window_size=(-1, -1) if self.longest_query == 1 else (-1, 0),
-            enable_gqa=queries.shape[1] != keys.shape[1],
+            window_size=(-1, -1),
             seqused_k=self.used,
         )
+        if self.chunks is None:
+            return found
+        read = attend(
+            queries[slots:],
+            keys,
+            values,
+            self.chunks.starts,
+            self.key_starts,
+            self.chunks.longest,
+            self.capacity,
+            window_size=(-1, 0),
+            seqused_k=self.chunks.used,
+        )
+        return torch.cat((found, read))

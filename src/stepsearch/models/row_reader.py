@@ -17,11 +17,12 @@ from torch.nn.attention.varlen import varlen_attn
 from stepsearch.models.kv_pools import KeyValueShape
 from stepsearch.models.packed_forward import PackedForward
 from stepsearch.models.packed_step import PackedStep, Reading
-from stepsearch.models.row_attention import RowAttention, VariableLengthAttention
+from stepsearch.models.row_attention import Chunks, RowAttention, VariableLengthAttention
 
-_FIRST_CAPACITY = 256
-# At most a third of a step is filling.
-_SIZES = [256 << power // 2 if power % 2 == 0 else 384 << power // 2 for power in range(12)]
+# Rows are made this long, if sequences may be, and longer when one is.
+_USUAL_LENGTH = 4096
+# Tokens in chunks of a captured step; more are read as they are, kernel by kernel.
+CHUNK_SIZES = (0, 512, 2048)
 
 
 class _Graph(NamedTuple):
@@ -39,6 +40,7 @@ class RowReader:
         slots: how many sequences there may be.
         shape: of the model's keys and values.
         forward: the pass over a step.
+        longest: tokens that a sequence may have.
         kernel: attends over rows.
         capture: whether to capture steps as graphs.
     """
@@ -48,11 +50,13 @@ class RowReader:
         slots: int,
         shape: KeyValueShape,
         forward: PackedForward,
+        longest: int,
         *,
         kernel: VariableLengthAttention = varlen_attn,  # pyright: ignore[reportArgumentType] - has further arguments
         capture: bool = True,
     ) -> None:
         self._forward, self._shape, self._kernel, self._capture = forward, shape, kernel, capture
+        self._usual_length = min(longest, _USUAL_LENGTH)
         self._lengths = np.zeros(slots, dtype=np.int64)
         self._reserved = np.zeros(slots, dtype=np.int64)
         self._let_go()
@@ -68,9 +72,8 @@ class RowReader:
     def reserve(self, slot: int, length: int) -> None:
         """Expect that a slot will hold `length` tokens."""
         self._reserved[slot] = max(self._reserved[slot], length)
-        # One place more: a slot that only waits writes there what nobody reads.
-        if length + 1 > self._capacity:
-            self._grow(length + 1)
+        if length > self._capacity:
+            self._grow(length)
 
     def free(self, slot: int) -> None:
         """Forget what a slot has read."""
@@ -82,17 +85,18 @@ class RowReader:
         """Make every row at least `length` long."""
         shape, slots, before, held = self._shape, len(self._lengths), self._capacity, self._rows
         self._let_go()
-        self._capacity = max(_FIRST_CAPACITY, 1 << (length - 1).bit_length())
+        self._capacity = max(self._usual_length, 1 << (length - 1).bit_length())
         # Zeroed, because what is not read yet still meets a weight of 0, and 0 x NaN is NaN. The last place is where
-        # filling goes.
-        places = slots * self._capacity + 1
-        size = (shape.layers, places, 2 * shape.heads, shape.width)
+        # everything goes that nobody asked for.
+        self._nowhere = slots * self._capacity
+        size = (shape.layers, self._nowhere + 1, 2 * shape.heads, shape.width)
         self._rows = torch.zeros(size, dtype=shape.dtype, device=shape.device)
         if before:
             apart = (slots, -1)
             self._rows[:, :-1].unflatten(1, apart)[:, :, :before] = held[:, :-1].unflatten(1, apart)
-        self._key_starts = torch.arange(slots + 1, dtype=torch.int32, device=shape.device) * self._capacity
-        self._every = torch.arange(slots, device=shape.device)
+        self._each = torch.arange(slots + 1, dtype=torch.int32, device=shape.device)
+        self._key_starts = self._each * self._capacity
+        self._slots = torch.arange(slots, device=shape.device)
 
     def read(self, reading: Reading) -> Tensor:
         """Return logits [n, V]: of the decoding slots in order, then of the chunks that are to be sampled."""
@@ -100,64 +104,44 @@ class RowReader:
             self.reserve(slot, int(self._lengths[slot]) + 1)
         for chunk in reading.chunks:
             self.reserve(chunk.slot, int(self._lengths[chunk.slot]) + len(chunk.token_ids))
-        logits = self._mixed(reading) if reading.chunks else self._decoded(reading)
+        tokens = sum(len(chunk.token_ids) for chunk in reading.chunks)
+        size = CHUNK_SIZES[bisect_left(CHUNK_SIZES, tokens)] if tokens <= CHUNK_SIZES[-1] else tokens
+        logits = self._run(size, self._inputs(reading, tokens, size))
         self._lengths[reading.slots] += 1
         for chunk in reading.chunks:
             self._lengths[chunk.slot] += len(chunk.token_ids)
-        return logits
+        wanted = [*reading.slots.tolist(), *(chunk.slot for chunk in reading.chunks if chunk.sample)]
+        return logits[torch.tensor(wanted, dtype=torch.int64).to(logits.device)]
 
-    def _decoded(self, reading: Reading) -> Tensor:
-        """Return the logits of a reading without chunks, for which every slot reads a token."""
-        inputs = np.stack([np.zeros_like(self._lengths), self._lengths, np.ones_like(self._lengths)])
-        inputs[0, reading.slots] = reading.token_ids
-        inputs[2, reading.slots] += self._lengths[reading.slots]
-        logits = self._run(0, inputs.reshape(-1))
-        if len(reading.slots) == len(logits):
-            return logits
-        return logits[torch.from_numpy(reading.slots).to(self._shape.device)]
-
-    def _mixed(self, reading: Reading) -> Tensor:
-        """Return the logits of a reading with chunks, whose tokens are packed slot by slot."""
-        parts = [
-            (slot, reading.token_ids[index : index + 1], True) for index, slot in enumerate(reading.slots.tolist())
-        ]
-        parts += [(chunk.slot, chunk.token_ids, chunk.sample) for chunk in reading.chunks]
-        order = np.argsort([slot for slot, _, _ in parts])
-        slots = np.array([slot for slot, _, _ in parts])[order]
-        sampled = np.array([sample for _, _, sample in parts])[order]
-        counts = np.zeros_like(self._lengths)
-        counts[slots] = [len(parts[index][1]) for index in order]
-        asked = np.zeros_like(self._lengths)
-        asked[slots] = sampled
-        token_ids = np.concatenate([parts[index][1] for index in order])
-        tokens = len(token_ids)
-        size = _SIZES[bisect_left(_SIZES, tokens)] if tokens <= _SIZES[-1] else tokens
-        owners = np.repeat(slots, counts[slots])
-        ends = np.cumsum(counts[slots])
-        positions = np.arange(tokens) - np.repeat(ends - counts[slots], counts[slots]) + self._lengths[owners]
-        filling = size - tokens
-        # Of the parts as they came, where those that are sampled stand among the sampled ones slot by slot.
-        rank = np.empty(len(parts), dtype=np.int64)
-        rank[order] = np.cumsum(sampled) - 1
-        rank = rank[[sample for _, _, sample in parts]]
-        missing = len(self._lengths) - len(rank)
-        inputs = np.concatenate(
-            [
-                np.pad(token_ids, (0, filling)),
-                np.pad(positions, (0, filling)),
-                np.pad(owners * self._capacity + positions, (0, filling), constant_values=self._rows.shape[1] - 1),
-                [0, *np.cumsum(counts)],
-                [0, *np.cumsum(asked)],
-                np.maximum(1, self._lengths + counts),
-                np.pad((ends - 1)[sampled], (0, missing)),
-                np.pad(rank, (0, missing)),
-            ]
-        )
-        return self._run(size, inputs)[: len(rank)]
+    def _inputs(self, reading: Reading, tokens: int, size: int) -> NDArray[np.int64]:
+        """Return what `_step` is made of: one token of each slot, then those of the chunks slot by slot, filled up."""
+        slots = len(self._lengths)
+        chunks = sorted(reading.chunks, key=lambda chunk: chunk.slot)
+        token_ids, positions = np.zeros((2, slots + size), dtype=np.int64)
+        places = np.full(slots + size, self._nowhere)
+        token_ids[reading.slots] = reading.token_ids
+        positions[reading.slots] = held = self._lengths[reading.slots]
+        places[reading.slots] = reading.slots * self._capacity + held
+        used = np.ones(slots, dtype=np.int64)
+        used[reading.slots] += held
+        if not size:
+            return np.concatenate([token_ids, positions, places, used])
+        counts = np.zeros(slots, dtype=np.int64)
+        wanted, wanted_used, end = np.arange(slots), used.copy(), slots
+        for chunk in chunks:
+            counts[chunk.slot] = count = len(chunk.token_ids)
+            first, end = end, end + count
+            token_ids[first:end] = chunk.token_ids
+            positions[first:end] = new = self._lengths[chunk.slot] + np.arange(count)
+            places[first:end] = chunk.slot * self._capacity + new
+            wanted[chunk.slot], wanted_used[chunk.slot] = end - 1, new[-1] + 1
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        chunks_used = np.maximum(1, self._lengths + counts)
+        return np.concatenate([token_ids, positions, places, used, starts, chunks_used, wanted, wanted_used])
 
     def _run(self, size: int, inputs: NDArray[np.int64]) -> Tensor:
-        """Return the logits [S, V] of a step of `size` tokens, or of one in which all decode if that is 0."""
-        if self._capture and size not in self._graphs:
+        """Return the logits [S, V] of each slot's last token after a step with that many tokens in chunks."""
+        if self._capture and size in CHUNK_SIZES and size not in self._graphs:
             self._captured(size, inputs)
         if size not in self._graphs:
             return self._forward(self._step(size, torch.from_numpy(inputs).to(self._shape.device)))
@@ -167,7 +151,7 @@ class RowReader:
         return graph.logits
 
     def _captured(self, size: int, inputs: NDArray[np.int64]) -> None:
-        """Capture the step of that size as a graph, if that can be."""
+        """Capture steps of that size as a graph, if that can be."""
         read = torch.from_numpy(inputs).to(self._shape.device)
         try:
             aside = torch.cuda.Stream()
@@ -187,42 +171,18 @@ class RowReader:
         self._graphs[size] = _Graph(graph, read, logits)
 
     def _step(self, size: int, inputs: Tensor) -> PackedStep:
-        """Return the step that the inputs spell out."""
-        return self._decoding(inputs) if size == 0 else self._packed(size, inputs)
-
-    def _decoding(self, inputs: Tensor) -> PackedStep:
-        """Return the step in which every slot reads a token: inputs are ids, positions and keys that it sees."""
-        token_ids, positions, used = inputs.view(3, -1)
-        attention = RowAttention(
-            self._kernel,
-            self._rows,
-            self._every * self._capacity + positions,
-            torch.arange(len(used) + 1, dtype=torch.int32, device=used.device),
-            self._key_starts,
-            used.int(),
-            capacity=self._capacity,
-            longest_query=1,
-        )
-        return PackedStep(token_ids, positions, attention, self._every, attention, self._every)
-
-    def _packed(self, size: int, inputs: Tensor) -> PackedStep:
-        """Return the step of tokens slot by slot; inputs are as `_mixed` lays them out."""
+        """Return the step that `_inputs` spells out."""
         slots = len(self._lengths)
-        token_ids, positions, places, starts, asked_starts, used, wanted, order = inputs.split(
-            [size, size, size, slots + 1, slots + 1, slots, slots, slots]
-        )
+        token_ids, positions, places, rest = inputs.split([slots + size] * 3 + [len(inputs) - 3 * (slots + size)])
 
-        def attention(query_starts: Tensor, longest_query: int) -> RowAttention:
+        def attention(used: Tensor, chunks: Chunks | None = None) -> RowAttention:
             return RowAttention(
-                self._kernel,
-                self._rows,
-                places,
-                query_starts.int(),
-                self._key_starts,
-                used.int(),
-                capacity=self._capacity,
-                longest_query=longest_query,
+                self._kernel, self._rows, places, self._key_starts, self._each, used.int(), self._capacity, chunks
             )
 
-        # More than one, as slots that ask for nothing have none.
-        return PackedStep(token_ids, positions, attention(starts, size), wanted, attention(asked_starts, 2), order)
+        if not size:
+            each = attention(rest)
+            return PackedStep(token_ids, positions, each, self._slots, each, self._slots)
+        used, starts, chunks_used, wanted, wanted_used = rest.split([slots, slots + 1, slots, slots, slots])
+        every = attention(used, Chunks(starts.int(), chunks_used.int(), size))
+        return PackedStep(token_ids, positions, every, wanted, attention(wanted_used), self._slots)

@@ -18,7 +18,7 @@ def sequence_by_sequence(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa, seqused_k
 ):
     """Attend as `varlen_attn` is documented to, one sequence at a time."""
-    attended = torch.full_like(query, torch.nan)
+    attended = torch.full_like(query, torch.nan)  # What no sequence asks for is no number.
     if window_size == (-1, -1):
         assert len(query) == len(seqused_k)
     for row, used in enumerate(seqused_k.tolist()):
@@ -49,7 +49,9 @@ def causal_lm(request, random_policy):
 
 def row_reader(causal_lm):
     forward = WholeForward if "Olmo2" in type(causal_lm).__name__ else LayeredForward
-    return RowReader(SLOTS, shape_of(causal_lm), forward(causal_lm, 1024), kernel=sequence_by_sequence, capture=False)
+    return RowReader(
+        SLOTS, shape_of(causal_lm), forward(causal_lm, 1024), 300, kernel=sequence_by_sequence, capture=False
+    )
 
 
 @torch.no_grad()
@@ -84,14 +86,15 @@ def test_slots_that_wait_and_rows_that_grow_keep_what_they_hold(causal_lm):
     check([2, 1], [])  # Slot 0 waits, at the end of what it holds.
     check([1], [])
     contexts[0] = np.concatenate([contexts[0], draw.integers(0, VOCABULARY, size=300)])
-    check([1, 2], [(0, 299, True)])  # Longer than a row was.
+    check([1, 2], [(0, 299, True)])  # Longer than a row.
     check([0, 2], [(3, 9, True)])
 
 
 def test_memory_is_let_go_when_nothing_is_held(causal_lm):
     reader = row_reader(causal_lm)
-    reader.reserve(3, 300)
-    reader.reserve(1, 10)
+    reader.reserve(3, 10)
+    assert reader._rows.shape[1] == SLOTS * 300 + 1
+    reader.reserve(1, 301)
 
     assert reader._rows.shape[1] == SLOTS * 512 + 1
     reader.free(3)
