@@ -34,6 +34,9 @@ class ModelSettings(Section):
         default="auto", description="Prompt style; auto: as the model was trained, else chat where it has a template."
     )
     attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where it is; auto: on a GPU where there is one, the embedded policy on the CPU."
+    )
 
 
 class MockSearchSettings(Section):

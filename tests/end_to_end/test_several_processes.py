@@ -14,11 +14,16 @@ import psutil
 import pytest
 import torch
 from process_runs import read_metrics, run_in_processes, train_toy
-from toy_run import toy_config, toy_trainer
+from torch.distributed.tensor import DTensor
+from toy_run import toy_config, toy_policy, toy_trainer
 
 from stepsearch.cli.main import main
 from stepsearch.errors import ProcessLostError, TrainingError
-from stepsearch.training.processes import join_processes
+from stepsearch.models.rollout_copy import RolloutCopy
+from stepsearch.rollout import SyncedRunner
+from stepsearch.training.processes import SharingRunner, join_processes
+from stepsearch.training.sharding import shard
+from stepsearch.types import Question
 
 # Five episodes, which two processes cannot share evenly, in minibatches of one, two and two: one has none of the first.
 # The KL counts in the loss: in the reward it is rounding at first, which Adam makes as large a step of as of anything.
@@ -98,6 +103,34 @@ def test_every_kind_of_critic_learns_the_same(tmp_path: Path, parallel: str, cha
     (expected,) = run_in_processes(1, train_toy, tmp_path / "alone", settings)
     for gradients in run_in_processes(2, train_toy, tmp_path / "both", {**settings, "training.parallel": parallel}):
         assert_same_gradients(gradients, expected)
+
+
+def double_shared_weights() -> bool:
+    """Return whether a copy to sample from has the weights, of which each process doubled its share."""
+    processes, policy = join_processes(), toy_policy(0)
+    expected = {name: 2 * weight for name, weight in policy.causal_lm.state_dict().items()}
+    copy = RolloutCopy(policy, torch.float32)
+    shard(policy, torch.device("cpu"))
+    assert all(isinstance(parameter, DTensor) for parameter in policy.parameters())
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(2)
+    # One process has no episode to play, and still takes part in bringing the copies up to date.
+    runner = SharingRunner(SyncedRunner(Nobody(), copy.sync), processes)
+    assert runner.run([Question("q", "?", ("x",))], [0]) == []
+    followed = copy.causal_lm.state_dict()
+    return all(torch.equal(followed[name], weight) for name, weight in expected.items())
+
+
+class Nobody:
+    """A runner that plays nothing."""
+
+    def run(self, questions: Any, seeds: Any) -> list[Any]:
+        return []
+
+
+def test_a_copy_to_sample_from_follows_weights_that_are_shared_out() -> None:
+    assert run_in_processes(2, double_shared_weights) == [True, True]
 
 
 def share_three_numbers() -> list[int]:

@@ -3,20 +3,22 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import torch
 from rich.console import Console
 
 from stepsearch.cli.assembly import TINY, build_policy
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.searching import find_corpus, guard
-from stepsearch.config import Config, asked_keys, load_config
+from stepsearch.config import Config, ModelSettings, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
 from stepsearch.models.step_search_model import StepSearchModel, model_record
-from stepsearch.models.trunk import default_device, usable_workers
+from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import longest_prompt
@@ -38,9 +40,8 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a file, a setting or the output folder is wrong, or training could not go on.
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    processes = join_processes()
-    console = open_console() if processes.is_main else Console(quiet=True)
     config = load_config(args.config, args.overrides)
+    console = open_console() if join_processes(_device_type(config)).is_main else Console(quiet=True)
     engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
     settings, line = find_corpus(config.search, args.musique_path, engine_asked)
     questions = read_questions(args.musique_path)
@@ -86,13 +87,13 @@ def train(
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    processes = join_processes()
+    processes = join_processes(_device_type(config))
     shown = console or (open_console() if processes.is_main else Console(quiet=True))
     if not questions:
         raise TrainingError("there are no questions to train on")
     folder = RunFolder.at(output_dir)
     refuse_impossible(config)
-    check_processes(processes.count, usable_workers(config.training, default_device()))
+    check_processes(processes.count, usable_workers(config.training, torch.device(_device_type(config))))
     use_threads(config)
     if resume:
         say(shown, _opening_words(folder))
@@ -182,6 +183,13 @@ def _steps_shown(advance: Advance) -> OnStep:
     return show
 
 
+def _device_type(config: Config) -> Literal["cpu", "cuda"]:
+    """Return what kind of device the policy will be on, without taking one that may be another process's."""
+    if config.model.device != "auto":
+        return config.model.device
+    return "cuda" if torch.cuda.is_available() and config.model.name != TINY else "cpu"
+
+
 def refuse_impossible(config: Config) -> None:
     """Refuse now what the trainer would refuse after minutes of warm start.
 
@@ -209,12 +217,13 @@ def _policy_to_train(
     if config.model.name != TINY:
         return build_policy(config, questions, engine)
     warm_start = folder.checkpoints / "warm_start"
+    saved = ModelSettings(name=str(warm_start), device=_device_type(config))
     if processes.gather(resume and warm_start.is_dir())[0]:
         progress.skip(WARM_START)
-        return StepSearchModel.load(warm_start)
+        return StepSearchModel.load(saved)
     if not processes.is_main:
         processes.gather(None)
-        return StepSearchModel.load(warm_start)
+        return StepSearchModel.load(saved)
     if not config.warm_start.phases:
         say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
     with progress.stage(WARM_START) as advance:

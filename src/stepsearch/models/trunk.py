@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stepsearch.config import TrainingSettings
+from stepsearch.errors import ConfigError
 
 
 def hidden_before(trunk: nn.Module, input_ids: Tensor) -> Tensor:
@@ -42,6 +43,16 @@ def usable_workers(settings: TrainingSettings, device: torch.device) -> int:
     return settings.workers if device.type == "cpu" and settings.mixed_precision == "no" else 1
 
 
-def default_device() -> torch.device:
-    """Return the accelerator of this process, or the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def chosen_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is this process's accelerator, or else the CPU.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "model.device=cuda, and torch finds no GPU: set model.device=cpu, or install a CUDA build of torch"
+        )
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())

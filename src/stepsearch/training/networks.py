@@ -40,7 +40,7 @@ class Learner:
     def of(cls, module: nn.Module, peak_rate: float, warmup_ratio: float, weight_decay: float) -> "Learner":
         """Return AdamW over the parameters of `module` that learn."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
         optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=fused)
         return cls(parameters, optimizer, peak_rate, warmup_ratio)
 

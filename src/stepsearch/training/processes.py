@@ -57,7 +57,7 @@ class Processes:
         return x
 
     def share_out(self, items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
-        """Return what `work` makes of the items, each process having done a part of them.
+        """Return what `work` makes of the items, each process having done a part of them, or none.
 
         Raises:
             StepSearchError: the work of one process failed; every process raises what the first of them did.
@@ -91,14 +91,16 @@ class ProcessGroup(Processes):
         return self._reduce(x, dist.ReduceOp.MAX)
 
     def share_out(self, items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
-        """Return what `work` makes of the items, each process having done a part of them: neighbours stay together.
+        """Return what `work` makes of the items, each process having done a part of them, or none.
+
+        Neighbours stay together.
 
         Raises:
             StepSearchError: the work of one process failed; every process raises what the first of them did.
         """
         start, end = (len(items) * rank // self.count for rank in (self.rank, self.rank + 1))
         try:
-            done = list(work(items[start:end])) if start < end else []
+            done = list(work(items[start:end]))
         except StepSearchError as error:
             done = error
         results: list[Result] = []
@@ -191,6 +193,8 @@ def join_processes(device_type: str | None = None) -> Processes:
     count = launched_processes()
     if count == 1:
         return Processes()
+    if dist.is_initialized():
+        return ProcessGroup()
     on_cpu = not torch.cuda.is_available() if device_type is None else device_type == "cpu"
     here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     if not on_cpu and here > torch.cuda.device_count():

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from stepsearch.config import Config
 from stepsearch.errors import TrainingError
+from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.models.trunk import usable_workers
 from stepsearch.rewards.placement import token_level_scores
@@ -193,7 +194,7 @@ class StePPOTrainer:
         with self._timed("rollout"):
             trajectories = self._collect()
         with self._timed("reward"):
-            rewards = self._processes.share_out(trajectories, self._reward_calculator.score_batch)
+            rewards = self._processes.share_out(trajectories, self._score)
             episodes = self._place(trajectories, rewards)
         with self._timed("reading"):
             readings = self._read(episodes)
@@ -217,9 +218,16 @@ class StePPOTrainer:
 
     @contextmanager
     def _playing(self) -> Generator[None]:
-        """The block in which the policy plays: as precise as it learns, and with all weights in every process."""
-        with whole(self._networks.policy), self._accelerator.autocast():
+        """The block in which the policy plays: as precise as it learns, and whole where the engine reads it itself."""
+        with ExitStack() as stack:
+            if not wants_copy(self._policy, self._config):
+                stack.enter_context(whole(self._networks.policy))
+            stack.enter_context(self._accelerator.autocast())
             yield
+
+    def _score(self, trajectories: Sequence[Trajectory]) -> Sequence[TrajectoryReward]:
+        """Return the rewards of this process's episodes, of which there may be none."""
+        return self._reward_calculator.score_batch(trajectories) if trajectories else ()
 
     def _place(self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward]) -> EpisodeBatch:
         """Return the episodes as tensors, with every reward on the token that earned it."""
