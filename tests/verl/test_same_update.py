@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,13 +88,11 @@ def question_of(name):
 QUESTIONS = [question_of(name) for name in SCRIPTS]
 
 
-@dataclass
 class ScriptedServer:
     """Plays a question's turns, a turn per request, as verl's client of its engines would hand them on."""
 
-    tokenizer: object
-
-    def __post_init__(self):
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
         self.turns = {}
 
     async def generate(self, request_id, *, prompt_ids, sampling_params):
