@@ -2,7 +2,7 @@
 
 verl lives in an environment of its own; no other module imports it.
 """
-# pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUntypedFunctionDecorator=false
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUntypedClassDecorator=false
 
 import asyncio
 import json
