@@ -16,6 +16,7 @@ from verl.workers.rollout.replica import TokenOutput
 from stepsearch.data.verl_rows import question_to_row
 from stepsearch.errors import ConfigError, DataError, TrainingError
 from stepsearch.integrations.verl.agent_loop import StepSearchAgentLoop, StepSearchOutput
+from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.types import Question
 
 SHOW = """
@@ -32,8 +33,27 @@ class GivesUp:
         return TokenOutput(token_ids=[], stop_reason="aborted")
 
 
-def agent_loop(tokenizer, response_length=900, prompt_length=400):
-    sizes = {"prompt_length": prompt_length, "response_length": response_length, "calculate_log_probs": True}
+class Says:
+    """An engine that says given texts, and no log-probabilities."""
+
+    def __init__(self, tokenizer, *texts):
+        self.turns = [tokenizer.encode_markup(text) for text in texts]
+
+    async def generate(self, request_id, *, prompt_ids, sampling_params):
+        return TokenOutput(token_ids=self.turns.pop(0), stop_reason="completed")
+
+
+class EverySearch(StepSearchRewardCalculator):
+    def compute_step_reward(self, retrieved_docs, golden_docs, history, episode_id, step):
+        return 0.25
+
+
+class CustomAgentLoop(StepSearchAgentLoop):
+    calculator = EverySearch
+
+
+def agent_loop(tokenizer, response_length=900, prompt_length=400, kind=StepSearchAgentLoop, server=None, logprobs=True):
+    sizes = {"prompt_length": prompt_length, "response_length": response_length, "calculate_log_probs": logprobs}
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {"rollout": sizes, "model": {"path": "no/folder"}},
@@ -41,9 +61,8 @@ def agent_loop(tokenizer, response_length=900, prompt_length=400):
             "stepsearch": {"search": {"engine_type": "mock"}},
         }
     )
-    return StepSearchAgentLoop(
-        DictConfigWrap(config), GivesUp(), tokenizer.hf, None, RLHFDataset, DictConfigWrap(config.data), "qwen2"
-    )
+    data = DictConfigWrap(config.data)
+    return kind(DictConfigWrap(config), server or GivesUp(), tokenizer.hf, None, RLHFDataset, data, "qwen2")
 
 
 def run(loop, **more):
@@ -85,3 +104,18 @@ def test_sizes_in_which_no_search_fits_are_refused(spelled_tokenizer):
 def test_half_an_episode_is_no_episode(spelled_tokenizer):
     with pytest.raises(TrainingError, match="the engine gave up"):
         run(agent_loop(spelled_tokenizer), session_id=0)
+
+
+def test_a_loop_with_rewards_of_its_own(spelled_tokenizer):
+    turns = ("<search>a</search>", "<search>b</search>", "<answer>Ann</answer>")
+    first, second, third = (len(spelled_tokenizer.encode_markup(turn)) for turn in turns)
+    server = Says(spelled_tokenizer, *turns)
+    loop = agent_loop(spelled_tokenizer, kind=CustomAgentLoop, server=server, logprobs=False)
+
+    output = run(loop, session_id=0)
+
+    scores, mask = output.token_level_scores, output.response_mask
+    sampled = [score for score, here in zip(scores, mask, strict=True) if here]
+    assert [place for place, score in enumerate(sampled, 1) if score] == [first, first + second, first + second + third]
+    assert [score for score in scores if score] == [0.25, 0.25, 1.0]
+    assert output.response_logprobs is None

@@ -66,7 +66,7 @@ SUB_QUESTIONS = (
 )
 
 AUTHOR, BIRTHPLACE = "<think>the book</think><search>Up author</search>", "<search>Ann Lee birthplace</search>"
-# Per question: its turns, how the episode ends, and the reward of each of its steps as far as a person can tell it.
+# Of each question its turns, and how the episode ends.
 SCRIPTS = {
     "both hops": ([AUTHOR, BIRTHPLACE, "<answer>Velm</answer>"], StopReason.ANSWERED),
     "nothing found": (["<search>nothing</search>", "<answer>Up</answer>"], StopReason.ANSWERED),
@@ -124,7 +124,7 @@ def search_server(tmp_path_factory):
     process = subprocess.Popen([*command, "search.engine_type=mock", f"search.mock.results={canned}"])
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not answers(f"{address}/healthz"):
             assert process.poll() is None
             assert time.monotonic() < deadline, "the search server does not start"
@@ -176,6 +176,7 @@ def config(model_folder, search_server, data_file):
 
 @pytest.fixture(scope="module")
 def queue(config):
+    # Ray counts processor cores by what it is told; here nearly all of its processes wait.
     ray.init(num_cpus=8, include_dashboard=False, configure_logging=False)
     tq.init(config.transfer_queue)
     yield
