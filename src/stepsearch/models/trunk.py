@@ -28,7 +28,11 @@ def scatter_to_mask(values: Tensor, chosen: Tensor) -> Tensor:
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Recompute each layer of `model` in the backward pass; dropout stays off."""
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # the name that older releases of transformers have for it
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             # transformers checkpoints layers in training mode only; the modules inside stay in evaluation mode.
