@@ -9,6 +9,7 @@ from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
+DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
 _WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
@@ -40,6 +41,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _annotate(_command(commands, "annotate", "Have a language model write sub-questions and reference queries."))
     _audit(_command(commands, "audit", "Check that a corpus has what questions need, and what training has seen."))
     _export(_command(commands, "export", "Write questions or a knowledge base in the formats of other programs."))
+    _plan(_command(commands, "plan", "Say what a run needs before it starts: memory, time and disk."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
@@ -179,6 +181,24 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
     _settings(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--musique-path", type=Path, metavar="FILE", help="Training questions, to know the number of steps.")
+    add("--device", choices=DEVICES, metavar="NAME", help=f"Any of: {', '.join(DEVICES)}. Default: h100; tiny: cpu.")
+    add("--devices", type=_positive, default=1, metavar="N", help="How many of them share the work.")
+    add("--memory-gib", type=_amount, metavar="X", help="What a device holds, in place of its data sheet's.")
+    add("--teraflops", type=_amount, metavar="X", help="Its peak for matrix products, in place of that.")
+    add("--gigabytes-per-second", type=_amount, metavar="X", help="Its memory's bandwidth, in place of that.")
+    add("--efficiency", type=_share, default=0.4, metavar="X", help="Share of the peaks that is reached.")
+    add("--layer-milliseconds", type=_amount, default=0.5, metavar="X", help="What a layer of one pass takes at least.")
+    add("--prompt-tokens", type=_positive, default=200, metavar="N", help="Of a question with its prompt.")
+    add("--searches", type=_amount, default=3.0, metavar="X", help="Of an episode, on average.")
+    add("--turn-tokens", type=_positive, default=100, metavar="N", help="That a turn samples, on average.")
+    add("--measure", action="store_true", help="Measure the time with a short trial on this machine.")
+    add("--json", action="store_true", help="Print the plan as JSON.")
+    _config(parser)
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -329,6 +349,14 @@ def _share(text: str) -> float:
     return number
 
 
+def _amount(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+_amount.__name__ = "number above 0"
 _share.__name__ = "number above 0 and at most 1"
 _natural.__name__ = "whole number"
 _positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

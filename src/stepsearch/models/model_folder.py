@@ -12,7 +12,14 @@ import torch
 from huggingface_hub import model_info
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
@@ -46,6 +53,19 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     if wrong:
         raise ModelError(f"model {name}: the weights lack {sorted(wrong)[0]} that config.json asks for")
     return causal_lm
+
+
+def load_config_of(name: str) -> PreTrainedConfig:
+    """Return the `config.json` of a folder or hub name.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    where = _source(name)
+    try:
+        return AutoConfig.from_pretrained(name, **where)
+    except LOAD_ERRORS as error:
+        raise ModelError(_explain(name, error)) from None
 
 
 def end_ids(causal_lm: PreTrainedModel) -> list[int]:
