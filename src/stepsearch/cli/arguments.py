@@ -11,7 +11,7 @@ COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results")
+_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results", "push")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -48,6 +48,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    _push(_command(commands, "push", "Put a saved model with its card on the hub."))
     _index_dense(_command(commands, "index-dense", "Make vectors of a knowledge base, for dense search."))
     _index(_command(commands, "index", "Make passages searchable: a corpus, paragraphs of questions, or plain text."))
     _search(_command(commands, "search", "Search once, and see what is found."))
@@ -57,6 +58,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed flags, with the `section.key=value` tokens in `overrides` (a seed flag is one of them).
+
+    All that was typed is in `typed`.
 
     Raises:
         SystemExit: with code 2 for wrong flags, 0 after `--help`.
@@ -72,6 +75,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if overrides and not hasattr(args, "config"):
         parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
     args.overrides = overrides
+    args.typed = list(argv)
     return args
 
 
@@ -180,7 +184,21 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="Put the best model there, once it is trained.")
     _settings(parser)
+
+
+def _push(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model-path", type=Path, required=True, metavar="DIR", help="A saved model.")
+    add("--repo", required=True, metavar="OWNER/NAME", help="Where it goes; made where there is none.")
+    add(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="Output folder of an evaluation of it: its figures go into the card.",
+    )
+    add("--private", action="store_true", help="Let a repository that is made be private.")
 
 
 def _plan(parser: argparse.ArgumentParser) -> None:

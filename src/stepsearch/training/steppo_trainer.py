@@ -43,6 +43,7 @@ from stepsearch.types import Question, Trajectory, TrajectoryReward
 
 Evaluate = Callable[[], Mapping[str, float]]
 OnStep = Callable[[int, int, Mapping[str, float]], None]
+Describe = Callable[[int, int, Mapping[str, float]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class StePPOTrainer:
         evaluate: returns dev metrics of the policy as it is now; those whose keys end in `em` and `f1` choose the best
             model. Called before the first step too, for the log. None: the last model is the best.
         on_step: told of every whole step: how many are taken, of how many, and its metrics.
+        describe: returns what a saved model is to remember besides its settings, given the whole steps taken, of how
+            many, and the dev metrics that made it the best.
 
     Raises:
         ConfigError: the settings cannot be trained with.
@@ -87,6 +90,7 @@ class StePPOTrainer:
         *,
         evaluate: Evaluate | None = None,
         on_step: OnStep | None = None,
+        describe: Describe | None = None,
     ) -> None:
         check_sampling(config.rollout)
         check_prompts(questions, policy.tokenizer, config)
@@ -98,6 +102,7 @@ class StePPOTrainer:
         self._policy, self._runner, self._search = policy, runner, search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
+        self._describe = describe
         # Adapters of one trunk take turns.
         self._workers = 1 if policy.adapters else usable_workers(settings, policy.causal_lm.device)
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
@@ -297,11 +302,12 @@ class StePPOTrainer:
         score = (mean_of(measured, "em"), mean_of(measured, "f1"))
         if self._best is None or score > self._best:
             self._best = score
-            self._save_best()
+            self._save_best(measured)
         return _under_eval(measured)
 
-    def _save_best(self) -> None:
-        self._policy.save(self._run_folder.best_model, model_record(self._config))
+    def _save_best(self, measured: Mapping[str, float]) -> None:
+        more = self._describe(self._step, self._total_steps, measured) if self._describe else {}
+        self._policy.save(self._run_folder.best_model, {**model_record(self._config), **more})
 
     def _save_checkpoint(self) -> None:
         folder = self._run_folder.checkpoints
@@ -316,7 +322,7 @@ class StePPOTrainer:
         if interrupted:
             log.say(f"interrupted {where}: go on with the same command and --resume")
         elif self._best is None:
-            self._save_best()
+            self._save_best({})
         if self._collapse is not None:
             log.warn(f"ended {where}: {self._collapse}")
         if not interrupted and not self._is_due(self._config.logging.checkpoint_every):
