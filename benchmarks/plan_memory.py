@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/plan_memory.py
 
-Each case runs in a process of its own: it samples, reads and learns from a micro-batch as `stepsearch plan --measure` does.
-What is compared is how far the process grew at most, beyond what it held when all its code was loaded and had run once on
-a model of no size. The prediction is of the episodes that the trial plays.
+Each case runs in a process of its own, and samples, reads and learns from a micro-batch as `plan --measure` does. What
+is compared is how far the process grew at most, beyond what it held when all its code was loaded and had run once on a
+model of no size. The prediction is of episodes as long as the trial's.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Every flag of every command, on one page. Light on imports, so that `--help` answers at once."""
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser, commands = build_parser()
     with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
     flags, overrides = split_overrides(argv, with_value)
+    if flags and flags[0] in commands.choices:
+        _refuse_unknown_flags(commands.choices[flags[0]], flags[1:])
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
@@ -77,6 +80,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.overrides = overrides
     args.typed = list(argv)
     return args
+
+
+def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]) -> None:
+    """Refuse a flag that the command has not, before argparse misses the one that was meant.
+
+    Raises:
+        SystemExit: with code 2.
+    """
+    known = [name for action in command._actions for name in action.option_strings]
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name.startswith("--") and name != "--" and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            command.error(f"unrecognized arguments: {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -> tuple[list[str], list[str]]:
