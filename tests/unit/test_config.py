@@ -49,7 +49,7 @@ def test_config_yaml_documents_every_key() -> None:
         assert not is_value or "  # " in line, f"line {number} has no comment: {line}"
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper-3b", "official-3b", "lora-3b-1gpu"])
+@pytest.mark.parametrize("name", ["tiny", "paper-3b", "paper-7b", "official-3b", "lora-3b-1gpu"])
 def test_shipped_files_load(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.reward.recipe == ("official" if name == "official-3b" else "paper")

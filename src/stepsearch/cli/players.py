@@ -1,5 +1,7 @@
 """What plays episodes of a model: one of this process, one behind an endpoint, or a script without any."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +157,16 @@ class ScriptedPlayer:
 
 
 AnyPlayer = Player | EndpointPlayer | ScriptedPlayer
+
+
+@contextmanager
+def closing_endpoint(player: AnyPlayer) -> Generator[AnyPlayer]:
+    """Let a player play while the block runs; then its endpoint, if it has one, is let go of."""
+    try:
+        yield player
+    finally:
+        if isinstance(player, EndpointPlayer):
+            player.endpoint.close()
 
 
 def open_player(config: Config, search: GuardedSearch, replies: Path | None = None) -> AnyPlayer:

@@ -52,6 +52,7 @@ from stepsearch.types import Question, Trajectory, TrajectoryReward
 
 Evaluate = Callable[[], Mapping[str, float]]
 OnStep = Callable[[int, int, Mapping[str, float]], None]
+Describe = Callable[[int, int, Mapping[str, float]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class StePPOTrainer:
             model. Called before the first step too, for the log. None: the last model is the best. Of several
             processes each calls it, and what the first one's returns counts.
         on_step: told of every whole step: how many are taken, of how many, and its metrics.
+        describe: returns what a saved model is to remember besides its settings, given the whole steps taken, of how
+            many, and the dev metrics that made it the best.
 
     Raises:
         ConfigError: the settings cannot be trained with.
@@ -100,6 +103,7 @@ class StePPOTrainer:
         *,
         evaluate: Evaluate | None = None,
         on_step: OnStep | None = None,
+        describe: Describe | None = None,
     ) -> None:
         check_sampling(config.rollout)
         check_prompts(questions, policy.tokenizer, config)
@@ -112,6 +116,7 @@ class StePPOTrainer:
         self._policy, self._runner, self._search = policy, SharingRunner(runner, self._processes), search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
+        self._describe = describe
         workers = usable_workers(settings, policy.causal_lm.device)
         check_processes(self._processes.count, workers)
         # Adapters of one trunk take turns.
@@ -338,14 +343,15 @@ class StePPOTrainer:
         score = (mean_of(measured, "em"), mean_of(measured, "f1"))
         if self._best is None or score > self._best:
             self._best = score
-            self._save_best()
+            self._save_best(measured)
         return _under_eval(measured)
 
-    def _save_best(self) -> None:
+    def _save_best(self, measured: Mapping[str, float]) -> None:
         is_main, causal_lm = self._processes.is_main, self._policy.causal_lm
         weights = gathered(causal_lm.state_dict(), is_main) if self._is_sharded else None
         if is_main:
-            self._policy.save(self._run_folder.best_model, model_record(self._config), weights)
+            more = self._describe(self._step, self._total_steps, measured) if self._describe else {}
+            self._policy.save(self._run_folder.best_model, {**model_record(self._config), **more}, weights)
 
     def _save_checkpoint(self) -> None:
         folder, is_main = self._run_folder.checkpoints, self._processes.is_main
@@ -373,7 +379,7 @@ class StePPOTrainer:
         if interrupted:
             log.say(f"interrupted {where}: go on with the same command and --resume")
         elif self._best is None:
-            self._save_best()
+            self._save_best({})
         if self._collapse is not None:
             log.warn(f"ended {where}: {self._collapse}")
         if not interrupted and not self._is_due(self._config.logging.checkpoint_every):

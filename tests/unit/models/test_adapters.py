@@ -5,13 +5,14 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2ForCausalLM
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ConfigError
 from stepsearch.models import StepSearchModel
 from stepsearch.models.adapters import ACTOR, CRITIC, add_adapters
 from stepsearch.models.value_model import ValueModel
+from stepsearch.training.preflight import check_weights
 
 IDS = torch.arange(24).view(2, 12)
 MASK = torch.tensor([[0] * 4 + [1] * 8] * 2)
@@ -115,3 +116,14 @@ def test_layers_that_there_are_not_are_refused(policy: StepSearchModel) -> None:
     plain = Qwen2ForCausalLM(policy.causal_lm.config)
     with pytest.raises(ConfigError, match=r"lora\.target_modules"):
         add_adapters(plain, LoraSettings(rank=2, target_modules=("nowhere",)), seed=0, with_critic=False)
+
+
+def test_on_a_16_bit_trunk_adapters_have_32_bits() -> None:
+    config = AutoConfig.for_model(
+        "qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, vocab_size=64
+    )
+    causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    add_adapters(causal_lm, LoraSettings(rank=2), seed=0, with_critic=True)
+    kinds = {(".lora_" in name, parameter.dtype) for name, parameter in causal_lm.named_parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    check_weights(causal_lm)
