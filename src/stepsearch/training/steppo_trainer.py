@@ -24,6 +24,7 @@ from stepsearch.training.interruption import noting_interruption
 from stepsearch.training.kl import k1
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.metrics import (
+    retokenisation_metrics,
     batch_metrics,
     coverage_metrics,
     random_gain_metrics,
@@ -31,6 +32,7 @@ from stepsearch.training.metrics import (
     rollout_metrics,
     search_metrics,
 )
+from stepsearch.training.mismatch import importance_weights
 from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
@@ -117,7 +119,7 @@ class StePPOTrainer:
             temperature=config.rollout.temperature,
             seed=config.seed,
             workers=self._workers,
-            policy_is_read=reads_policy(settings),
+            policy_is_read=reads_policy(settings, config.rollout.engine),
         )
         self._seconds: dict[str, float] = {}
 
@@ -202,7 +204,7 @@ class StePPOTrainer:
         """Return what policy, reference and critic say before the update."""
         return read_batch(
             episodes,
-            self._networks.policy if reads_policy(self._config.training) else None,
+            self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
             self._reference,
             self._networks.value_model,
             temperature=self._config.rollout.temperature,
@@ -224,6 +226,10 @@ class StePPOTrainer:
             )
             advantages = whiten(estimates.advantages, mask, self._update_rule.sum_over_processes) * mask
             returns = estimates.returns
+        if settings.importance_cap is not None:
+            advantages = advantages * importance_weights(
+                readings.old_logprobs, episodes.rollout_logprobs, mask, settings.importance_cap
+            )
         episode_tensors: dict[str, Any] = episodes.tensors()
         return PPOBatch(
             **episode_tensors,
@@ -266,6 +272,7 @@ class StePPOTrainer:
             **reward_metrics(rewards),
             **random_gain_metrics(trajectories, stop_words),
             **coverage_metrics(trajectories),
+            **retokenisation_metrics(trajectories, self._policy.tokenizer),
             **rollout_metrics(trajectories, self._seconds["rollout"]),
             **search_metrics(self._search.take_statistics()),
             **diagnostics,
