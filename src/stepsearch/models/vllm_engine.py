@@ -32,7 +32,6 @@ class VLLMEngine:
         max_length: tokens that a request may have; default: what the model's positions allow.
         learns: whether the policy's weights change while the engine lives, on the same device.
         dtype: of vLLM's copy of the weights; default: the policy's.
-        read_tokens: tokens read and sampled in one step; default: vLLM's choice.
 
     Raises:
         ConfigError: vLLM is not installed.
@@ -48,7 +47,6 @@ class VLLMEngine:
         max_length: int | None = None,
         learns: bool = True,
         dtype: torch.dtype | None = None,
-        read_tokens: int | None = None,
     ) -> None:
         self._policy = policy
         self._learns = learns
@@ -69,7 +67,6 @@ class VLLMEngine:
             max_length=self._max_length,
             sleeps=learns and settings.sleep,
             dtype=self._dtype,
-            read_tokens=read_tokens,
         )
 
     @property

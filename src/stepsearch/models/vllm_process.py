@@ -44,7 +44,6 @@ class VLLMProcess:
         max_length: tokens that a request may have.
         sleeps: whether a GPU's memory is given back by `sleep`.
         dtype: of its weights.
-        read_tokens: tokens of one step; None leaves it to vLLM.
 
     Raises:
         ConfigError: vLLM is not installed, or several processes train.
@@ -62,10 +61,9 @@ class VLLMProcess:
         max_length: int,
         sleeps: bool,
         dtype: torch.dtype,
-        read_tokens: int | None,
     ) -> None:
         self._causal_lm, self._settings = causal_lm, settings
-        self._slots, self._max_length, self._read_tokens = slots, max_length, read_tokens
+        self._slots, self._max_length = slots, max_length
         self._device, self._dtype = causal_lm.device.type, dtype
         self._sleeps = sleeps and self._device != "cpu"
         self._asleep = False
@@ -85,7 +83,7 @@ class VLLMProcess:
 
     def sleep(self) -> None:
         """Give the memory of weights and cache back, where that is possible and wanted."""
-        if self._sleeps:
+        if self._sleeps and VLLMProcess._running is self:
             self._engine.sleep(level=_SLEEP_LEVEL)
             self._asleep = True
 
@@ -124,7 +122,8 @@ class VLLMProcess:
 
     def abort(self, name: str) -> None:
         """Sample no further under that name, and forget it; unknown names are ignored."""
-        self._engine.abort_request([name])
+        if VLLMProcess._running is self:
+            self._engine.abort_request([name])
 
     def step(self) -> list[tuple[str, list[int], list[float]]]:
         """Return the name, new token ids and their log-probabilities of everything that was sampled in one step."""
@@ -174,6 +173,8 @@ class VLLMProcess:
             "max_num_seqs": self._slots,
             "enforce_eager": on_cpu or self._settings.enforce_eager,
             "enable_prefix_caching": True,
+            # vLLM fails on a CPU where a request with a seed is read in parts.
+            "enable_chunked_prefill": not on_cpu,
             "enable_sleep_mode": self._sleeps,
             "gpu_memory_utilization": self._settings.gpu_memory_utilization,
             "distributed_executor_backend": "uni",
@@ -185,8 +186,6 @@ class VLLMProcess:
         }
         if cache is not None:
             arguments["kv_cache_memory_bytes"] = int(cache * _GIB)
-        if self._read_tokens is not None:
-            arguments["max_num_batched_tokens"] = max(self._read_tokens, self._slots)
         return arguments
 
     def _stop(self) -> None:
