@@ -218,9 +218,12 @@ class VLLMSettings(Section):
     sleep: bool = Field(default=True, description="vllm: give a GPU's memory back while the trainer learns.")
     url: str = Field(default="http://127.0.0.1:8000", description="vllm_server: its address.")
     token_variable: str = Field(
-        default="VLLM_API_KEY", description="vllm_server: environment variable with a bearer token, where one is needed."
+        default="VLLM_API_KEY",
+        description="vllm_server: environment variable with a bearer token, where one is needed.",
     )
-    timeout_seconds: float = Field(default=600.0, gt=0, description="vllm_server: a turn that takes longer is an error.")
+    timeout_seconds: float = Field(
+        default=600.0, gt=0, description="vllm_server: a turn that takes longer is an error."
+    )
     exchange_folder: str | None = Field(
         default=None,
         description="vllm_server: folder that both read, for new weights; default: a temporary one of this machine.",

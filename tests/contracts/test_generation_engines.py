@@ -64,7 +64,7 @@ def workload(vocabulary, count, max_tokens=30, seed=0, **sampling):
 
 
 def stop_bias(tokenizer, vocabulary):
-    """Return what raises the scores of all that spells a stop tag, the more the more tokens it takes, and of the end."""
+    """Return what raises the scores of all that spells a stop tag, most where it takes many tokens, and of the end."""
     length = len(tokenizer.encode_markup(STOP_TAGS[0]))
     bias = torch.zeros(vocabulary)
     for tag in STOP_TAGS:

@@ -127,7 +127,7 @@ def train_policy(
     Raises:
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    player = Player(policy, search, config)
+    player = Player(policy, search, config, learns=True)
     dev = list(eval_questions or [])[: config.evaluation.dev_questions]
     check_prompts(dev, policy.tokenizer, config)
     trainer = StePPOTrainer(

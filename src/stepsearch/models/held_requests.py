@@ -12,8 +12,8 @@ from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
 NOT_FINITE = (
-    "the model's scores are not finite: its weights are damaged, or training has diverged; go back to an earlier model, "
-    "and lower training.learning_rate"
+    "the model's scores are not finite: its weights are damaged, or training has diverged; go back to an earlier "
+    "model, and lower training.learning_rate"
 )
 _UNBOUNDED = 1 << 20
 

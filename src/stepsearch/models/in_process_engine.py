@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -256,4 +255,3 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
             name = type(causal_lm).__name__
             warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)
     return PlainReader(causal_lm), vocabulary
-

@@ -103,7 +103,7 @@ class VLLMEngine:
                 continue
             if not all(map(math.isfinite, logprobs)):
                 raise ModelError(NOT_FINITE)
-            request, segment = self._sampling[name]
+            _, segment = self._sampling[name]
             segment.take(token_ids, logprobs)
             if segment.end is not None:
                 finished.append(self._sampling.pop(name))
@@ -146,8 +146,8 @@ class VLLMEngine:
             gap = self._probe()
         if not has_arrived(gap, self._dtype):
             raise ModelError(
-                f"vLLM has not taken over the policy's weights: its log-probabilities are off by {gap:.3g} in the mean; "
-                f"{type(self._policy.causal_lm).__name__} cannot be sampled by it here, set rollout.engine=in_process"
+                f"vLLM has not taken over the weights of the policy, a {type(self._policy.causal_lm).__name__}: its "
+                f"log-probabilities are off by {gap:.3g} in the mean; set rollout.engine=in_process"
             )
 
     def _probe(self) -> float:

@@ -5,6 +5,8 @@ import os
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any, ClassVar, Optional
 
 import torch
@@ -157,8 +159,8 @@ class VLLMProcess:
         if self._engine.model_config.using_transformers_backend():
             self._stop()
             raise ModelError(
-                f"vLLM knows {config.architectures[0]} only through transformers' own classes, which it changes for the "
-                "whole process: set rollout.engine=in_process, or start a server and set rollout.engine=vllm_server"
+                f"vLLM knows {config.architectures[0]} only through transformers' own classes, which it changes for "
+                "the whole process: set rollout.engine=in_process, or start a server and set rollout.engine=vllm_server"
             )
 
     def _arguments(self, folder: str) -> dict[str, Any]:
@@ -190,12 +192,10 @@ class VLLMProcess:
 
     def _stop(self) -> None:
         """Free what vLLM holds in this process."""
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
         VLLMProcess._running = None
         self._engine.engine_core.shutdown()
         del self._engine
-        cleanup_dist_env_and_memory()
+        import_module("vllm.distributed.parallel_state").cleanup_dist_env_and_memory()
 
     @contextmanager
     def _alone(self) -> Generator[None]:
@@ -204,17 +204,16 @@ class VLLMProcess:
             yield
 
 
-def _import_vllm() -> Any:
+def _import_vllm() -> ModuleType:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
-        import vllm
+        return import_module("vllm")
     except ImportError as error:
         raise ConfigError(
-            f"rollout.engine=vllm needs vLLM in this environment ({error}): docs/engines.md says which versions, or set "
-            "rollout.engine=in_process"
+            f"rollout.engine=vllm needs vLLM in this environment ({error}): docs/engines.md says which version, or "
+            "set rollout.engine=in_process"
         ) from None
-    return vllm
 
 
 def _pack_head(model: Any) -> None:

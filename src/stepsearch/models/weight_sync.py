@@ -14,6 +14,8 @@ from stepsearch.rollout.generation import GenerationEngine, Sampling, Segment
 
 # Enough to show every row of the weights that matters, and few enough to cost nothing.
 PROBES, PROBE_CONTEXT, PROBE_TOKENS = 4, 16, 8
+# Not 1, so that an engine shows whether its log-probabilities are those of the distribution that it samples from.
+PROBE_TEMPERATURE = 1.3
 # Kernels of equal precision agree to 1e-5 in 32 bits; in 16 bits they differ by some hundredths in the mean. Weights
 # that have not arrived are off by far more: an engine begins with random ones.
 TOLERANCE = {torch.float32: 1e-3}
@@ -35,7 +37,7 @@ def sample_probes(engine: GenerationEngine, vocabulary: int, max_length: int) ->
     length = min(PROBE_CONTEXT, max_length - PROBE_TOKENS)
     contexts = np.random.default_rng(0).integers(vocabulary, size=(PROBES, length)).tolist()
     for number, context in enumerate(contexts):
-        engine.submit(number, context, Sampling(PROBE_TOKENS, seed=number))
+        engine.submit(number, context, Sampling(PROBE_TOKENS, seed=number, temperature=PROBE_TEMPERATURE))
     segments: list[Segment] = []
     while engine.active:
         segments += engine.step()
@@ -56,7 +58,7 @@ def probe_gap(policy: StepSearchModel, probes: Sequence[tuple[list[int], Segment
         ids = torch.tensor([[*context, *segment.token_ids]], device=policy.causal_lm.device)
         mask = torch.zeros_like(ids)
         mask[:, len(context) :] = 1
-        own = cast(Tensor, policy(ids, mask, 1.0, False).logprobs)[0, len(context) :].float().cpu()
+        own = cast(Tensor, policy(ids, mask, PROBE_TEMPERATURE, False).logprobs)[0, len(context) :].float().cpu()
         gaps.append((own - torch.tensor(segment.logprobs)).abs())
     gap = float(torch.cat(gaps).mean())
     if not np.isfinite(gap):

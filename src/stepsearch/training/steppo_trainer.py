@@ -24,10 +24,10 @@ from stepsearch.training.interruption import noting_interruption
 from stepsearch.training.kl import k1
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.metrics import (
-    retokenisation_metrics,
     batch_metrics,
     coverage_metrics,
     random_gain_metrics,
+    retokenisation_metrics,
     reward_metrics,
     rollout_metrics,
     search_metrics,

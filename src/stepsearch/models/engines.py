@@ -1,0 +1,76 @@
+"""What samples tokens, by `rollout.engine`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+import torch
+
+from stepsearch.config import IN_PROCESS, Config
+from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.trunk import usable_workers
+from stepsearch.models.vllm_engine import VLLMEngine
+from stepsearch.models.vllm_server_engine import VLLMServerEngine
+from stepsearch.rollout.generation import GenerationEngine
+
+BuildEngines = Callable[[StepSearchModel, Config, bool], Sequence[GenerationEngine]]
+
+
+def build_engines(policy: StepSearchModel, config: Config, learns: bool) -> Sequence[GenerationEngine]:
+    """Return what samples from a policy: engines that may run side by side.
+
+    Args:
+        policy: whose tokens are sampled.
+        config: which engine, how many slots and workers.
+        learns: whether the policy's weights change while the engines live.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        ModelError: the engine cannot sample from this policy.
+    """
+    return ENGINES[config.rollout.engine](policy, config, learns)
+
+
+def _in_process(policy: StepSearchModel, config: Config, learns: bool) -> list[GenerationEngine]:
+    """Return one per worker, all over the policy's own weights, whether they change or not."""
+    workers = usable_workers(config.training, policy.causal_lm.device)
+    return [
+        InProcessEngine(
+            policy.causal_lm,
+            policy.tokenizer,
+            slots=-(-config.rollout.slots // workers),
+            max_length=config.model.max_length,
+        )
+        for _ in range(workers)
+    ]
+
+
+def _vllm(policy: StepSearchModel, config: Config, learns: bool) -> list[GenerationEngine]:
+    return [VLLMEngine(policy, config.vllm, **_copied(policy, config, learns))]
+
+
+def _vllm_server(policy: StepSearchModel, config: Config, learns: bool) -> list[GenerationEngine]:
+    return [VLLMServerEngine(policy, config.vllm, **_copied(policy, config, learns))]
+
+
+class _Copied(TypedDict):
+    """What engines with weights of their own are told."""
+
+    slots: int
+    max_length: int
+    learns: bool
+    dtype: torch.dtype
+
+
+def _copied(policy: StepSearchModel, config: Config, learns: bool) -> _Copied:
+    """Under mixed precision an engine computes in 16 bits, as the policy does."""
+    mixed = learns and config.training.mixed_precision == "bf16"
+    return {
+        "slots": config.rollout.slots,
+        "max_length": config.model.max_length,
+        "learns": learns,
+        "dtype": torch.bfloat16 if mixed else policy.causal_lm.dtype,
+    }
+
+
+ENGINES: Mapping[str, BuildEngines] = {IN_PROCESS: _in_process, "vllm": _vllm, "vllm_server": _vllm_server}
