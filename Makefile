@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format bench clean
+.PHONY: help quickstart test test-engines check format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,11 +25,21 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.core
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
+$(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
 quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent (minutes, no download of models)
 	$(BIN)/stepsearch quickstart
 
 test: $(VENV)/.dev ## Set up, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+test-engines: $(VLLM_VENV)/.installed ## Set up vLLM in an environment of its own, then run the tests over it (2 GB)
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -o filterwarnings= --show-capture=no -k "vllm or engines" \
+		tests/contracts/test_generation_engines.py tests/engines tests/end_to_end/test_vllm_training.py
 
 check: $(VENV)/.dev ## Formatting, lint, layers and types
 	$(BIN)/ruff format --check .
@@ -44,4 +55,4 @@ bench: $(VENV)/.dev ## Run the benchmarks (docs/benchmarks.md says what each mea
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .hypothesis

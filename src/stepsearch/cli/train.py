@@ -15,6 +15,7 @@ from stepsearch.data import read_questions
 from stepsearch.errors import TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
+from stepsearch.models.engines import check_engine
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
@@ -177,8 +178,10 @@ def refuse_impossible(config: Config) -> None:
     """Refuse now what the trainer would refuse after minutes of warm start.
 
     Raises:
-        ConfigError: the sampling is not what is trained, or the budgets do not fit the context.
+        ConfigError: the engine is not installed, the sampling is not what is trained, or the budgets do not fit the
+            context.
     """
+    check_engine(config.rollout.engine)
     check_sampling(config.rollout)
     longest_prompt(config.model.max_length, config.rollout)
 

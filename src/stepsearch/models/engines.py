@@ -1,11 +1,13 @@
 """What samples tokens, by `rollout.engine`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TypedDict
 
 import torch
 
 from stepsearch.config import IN_PROCESS, Config
+from stepsearch.errors import ConfigError
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
@@ -28,7 +30,21 @@ def build_engines(policy: StepSearchModel, config: Config, learns: bool) -> Sequ
         ConfigError: the engine is not installed.
         ModelError: the engine cannot sample from this policy.
     """
+    check_engine(config.rollout.engine)
     return ENGINES[config.rollout.engine](policy, config, learns)
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine that is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if name == "vllm" and find_spec("vllm") is None:
+        raise ConfigError(
+            "rollout.engine=vllm needs vLLM in this environment: docs/engines.md says which version, or set "
+            "rollout.engine=in_process"
+        )
 
 
 def _in_process(policy: StepSearchModel, config: Config, learns: bool) -> list[GenerationEngine]:

@@ -3,6 +3,8 @@
 Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -27,7 +29,9 @@ def scatter_to_mask(values: Tensor, chosen: Tensor) -> Tensor:
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Recompute each layer of `model` in the backward pass; dropout stays off."""
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    has_new_name = hasattr(model, "activation_checkpointing_enable")  # Since transformers 5.20.
+    enable: Any = model.activation_checkpointing_enable if has_new_name else model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             # transformers checkpoints layers in training mode only; the modules inside stay in evaluation mode.

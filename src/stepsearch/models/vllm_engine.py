@@ -34,7 +34,7 @@ class VLLMEngine:
         dtype: of vLLM's copy of the weights; default: the policy's.
 
     Raises:
-        ConfigError: vLLM is not installed.
+        ConfigError: several processes train.
         ModelError: `max_length` is more than the model has positions for, or vLLM cannot run the model here.
     """
 

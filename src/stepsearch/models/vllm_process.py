@@ -48,7 +48,7 @@ class VLLMProcess:
         dtype: of its weights.
 
     Raises:
-        ConfigError: vLLM is not installed, or several processes train.
+        ConfigError: several processes train.
         ModelError: it cannot run the model here.
     """
 
@@ -147,21 +147,23 @@ class VLLMProcess:
             config = copy.deepcopy(self._causal_lm.config)
             config.architectures = [type(self._causal_lm).__name__]
             config.save_pretrained(folder)
-            arguments = self._vllm.EngineArgs(**self._arguments(folder))
             try:
-                self._engine: Any = self._vllm.LLMEngine.from_engine_args(arguments)
+                settings = self._vllm.EngineArgs(**self._arguments(folder)).create_engine_config()
+                if settings.model_config.using_transformers_backend():
+                    raise ModelError(
+                        f"vLLM knows {config.architectures[0]} only through transformers' own classes, which it "
+                        "changes for the whole process: set rollout.engine=in_process, or start a server and set "
+                        "rollout.engine=vllm_server"
+                    )
+                self._engine: Any = self._vllm.LLMEngine.from_vllm_config(settings, disable_log_stats=True)
+            except ModelError:
+                raise
             except Exception as error:  # Whatever a foreign engine raises here, the user has to know the way out.
                 raise ModelError(
                     f"vLLM cannot run {config.architectures[0]} here ({type(error).__name__}: "
                     f"{' '.join(str(error).split())[:300]}): set rollout.engine=in_process"
                 ) from error
         VLLMProcess._running, self._asleep = self, False
-        if self._engine.model_config.using_transformers_backend():
-            self._stop()
-            raise ModelError(
-                f"vLLM knows {config.architectures[0]} only through transformers' own classes, which it changes for "
-                "the whole process: set rollout.engine=in_process, or start a server and set rollout.engine=vllm_server"
-            )
 
     def _arguments(self, folder: str) -> dict[str, Any]:
         on_cpu = self._device == "cpu"
@@ -184,7 +186,6 @@ class VLLMProcess:
             "async_scheduling": False,
             # Those of the distribution that is sampled from, temperature included.
             "logprobs_mode": "processed_logprobs",
-            "disable_log_stats": True,
         }
         if cache is not None:
             arguments["kv_cache_memory_bytes"] = int(cache * _GIB)
@@ -207,13 +208,7 @@ class VLLMProcess:
 def _import_vllm() -> ModuleType:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        return import_module("vllm")
-    except ImportError as error:
-        raise ConfigError(
-            f"rollout.engine=vllm needs vLLM in this environment ({error}): docs/engines.md says which version, or "
-            "set rollout.engine=in_process"
-        ) from None
+    return import_module("vllm")
 
 
 def _pack_head(model: Any) -> None:

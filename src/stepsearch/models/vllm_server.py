@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -52,6 +53,7 @@ class VLLMServer:
             timeout=settings.timeout_seconds,
             limits=httpx.Limits(max_connections=connections),
         )
+        weakref.finalize(self, self._client.close)
         served = self._call("GET", "/v1/models", timeout=_GREETING_SECONDS)["data"][0]
         self.name: str = served["id"]
         self.max_length: int | None = served.get("max_model_len")
@@ -103,10 +105,6 @@ class VLLMServer:
                     "(docs/engines.md), or set rollout.engine=in_process"
                 ) from None
         self._call("POST", "/reset_prefix_cache")
-
-    def close(self) -> None:
-        """Let the connections go."""
-        self._client.close()
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         """Return the JSON of an answer; None for an empty one.

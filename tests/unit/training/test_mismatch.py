@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
+from stepsearch.config import TrainingSettings
 from stepsearch.training.losses import clipped_policy_loss
 from stepsearch.training.mismatch import importance_weights, measure_mismatch
+from stepsearch.training.reading import reads_policy
 
 # The trainer finds the tokens 2, 1/2 and 4 times as likely as the engine did; the last was not sampled.
 RATIOS = torch.tensor([[2.0, 0.5, 4.0, 9.0]])
@@ -45,3 +47,16 @@ def test_a_weighted_advantage_weights_the_policy_loss() -> None:
     assert float(loss.detach()) == pytest.approx(-2.0 + 1.0 - 3.0)
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == [pytest.approx([-2.0, 1.0, -3.0, 0.0])]
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "reads"),
+    [
+        ("in_process", {}, False),
+        ("in_process", {"importance_cap": 2.0}, True),
+        ("vllm", {}, True),
+        ("vllm_server", {"old_logprobs": "rollout"}, False),
+    ],
+)
+def test_the_policy_is_read_again_unless_it_samples_itself(engine: str, settings: dict, reads: bool) -> None:
+    assert reads_policy(TrainingSettings(**settings), engine) is reads
