@@ -38,7 +38,7 @@ test: $(VENV)/.dev ## Set up, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 test-engines: $(VLLM_VENV)/.installed ## Set up vLLM in an environment of its own, then run the tests over it (2 GB)
-	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -o filterwarnings= --show-capture=no -k "vllm or engines" \
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -o filterwarnings= --show-capture=no -k vllm \
 		tests/contracts/test_generation_engines.py tests/engines tests/end_to_end/test_vllm_training.py
 
 check: $(VENV)/.dev ## Formatting, lint, layers and types
