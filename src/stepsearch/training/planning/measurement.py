@@ -73,13 +73,13 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
         _one_minibatch(settings),
         temperature=config.rollout.temperature,
         seed=config.seed,
-        policy_is_read=reads_policy(settings),
+        policy_is_read=reads_policy(settings, config.rollout.engine),
     )
 
     def read() -> object:
         return read_batch(
             batch,
-            networks.policy if reads_policy(settings) else None,
+            networks.policy if reads_policy(settings, config.rollout.engine) else None,
             reference,
             networks.value_model,
             temperature=config.rollout.temperature,
