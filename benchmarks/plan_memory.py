@@ -30,15 +30,13 @@ SETTINGS = (
     "rollout.max_turn_tokens=64",
     "rollout.max_observation_tokens=128",
     "rollout.max_passage_tokens=42",
-    "training.batch_size=8",
-    "training.microbatch_tokens=4096",
+    "training.batch_size=3",
+    "training.microbatch_tokens=1536",
     "training.threads=1",
 )
 CASES = {
     "all weights": (),
     "all weights, checkpointing": ("training.gradient_checkpointing=true",),
-    "all weights, no reference": ("training.kl_mode=none",),
-    "shared critic": ("training.critic=shared",),
     "adapters": ("lora.rank=16",),
     "adapters, checkpointing": ("lora.rank=16", "training.gradient_checkpointing=true"),
 }

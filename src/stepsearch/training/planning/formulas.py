@@ -146,7 +146,7 @@ def decode_seconds(
         flops: operations per token.
         bandwidth: bytes of memory read in a second.
         flops_per_second: operations done in a second.
-        overhead: seconds that a pass takes at least, however little there is to compute.
+        overhead: seconds that starting the pass takes, while the device computes what was started before.
     """
     reading = (weight_bytes + rows * context * token_bytes) / bandwidth
-    return max(reading, rows * flops / flops_per_second) + overhead
+    return max(reading, rows * flops / flops_per_second, overhead)
