@@ -63,8 +63,9 @@ def check_engine(name: str) -> None:
 
 def _in_process(policy: StepSearchModel, config: Config, learns: bool) -> Engines:
     """Return one engine per worker over the policy's own weights, or over one copy of them that is faster to sample."""
-    workers = usable_workers(config.training, policy.causal_lm.device)
-    copied = RolloutCopy(policy) if learns and wants_copy(policy, config) else None
+    device = policy.causal_lm.device
+    workers = usable_workers(config.training, device)
+    copied = RolloutCopy(policy) if learns and wants_copy(device.type, config) else None
     causal_lm = policy.causal_lm if copied is None else copied.causal_lm
     slots, max_length = -(-config.rollout.slots // workers), config.model.max_length
     engines = [InProcessEngine(causal_lm, policy.tokenizer, slots=slots, max_length=max_length) for _ in range(workers)]

@@ -5,6 +5,7 @@ from math import ceil
 
 from stepsearch.config import Config
 from stepsearch.models.model_shape import ModelShape
+from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.models.step_search_model import PROJECTION_ELEMENTS
 from stepsearch.training.planning import formulas
 from stepsearch.training.planning.devices import CPU, GIBIBYTE
@@ -19,7 +20,7 @@ from stepsearch.training.planning.quantities import (
     weight_dtype,
 )
 
-HELD, ROLLOUT, UPDATE, OPTIMISER_STEP = "always", "rollout", "update", "optimiser step"
+HELD, ROLLOUT, UPDATE = "always", "rollout", "update"
 # What CUDA, its libraries and an allocator's gaps take besides tensors.
 RUNTIME_BYTES = 1 * GIBIBYTE
 
@@ -43,7 +44,6 @@ def memory_parts(
         HELD: _held(config, shape, parameters, assumed),
         ROLLOUT: _rollout(config, shape, parameters, longest, assumed),
         UPDATE: _update(config, shape, parameters, longest, assumed),
-        OPTIMISER_STEP: _optimiser_step(config, parameters, assumed),
     }
     return {phase: {part: ceil(size) for part, size in parts.items() if size} for phase, parts in phases.items()}
 
@@ -67,21 +67,29 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
         "optimiser states": formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
     }
     shared = {part: size / assumed.devices for part, size in sizes.items()}
-    return {**shared, "runtime": 0 if assumed.device.name == CPU else RUNTIME_BYTES}
+    if assumed.device.name == CPU:
+        return shared
+    copied = BFLOAT16 * parameters.policy if _is_copied(config, assumed) else 0
+    return {**shared, "copy to sample from": copied, "runtime": RUNTIME_BYTES}
+
+
+def _is_copied(config: Config, assumed: Assumptions) -> bool:
+    return wants_copy("cpu" if assumed.device.name == CPU else "cuda", config)
 
 
 def _rollout(
     config: Config, shape: ModelShape, parameters: Parameters, longest: EpisodeTokens, assumed: Assumptions
 ) -> dict[str, float]:
-    width = weight_dtype(config, shape).itemsize
+    copied = _is_copied(config, assumed)
+    width = BFLOAT16 if copied else weight_dtype(config, shape).itemsize
     slots = min(config.rollout.slots, ceil(episodes_of(config) / assumed.devices))
     per_token = formulas.key_value_bytes(shape.layers, shape.key_value_width, width)
     return {
         "keys and values": formulas.cache_bytes(slots, longest.total, per_token),
         "logits": formulas.logits_bytes(slots, shape.vocabulary, slots * shape.vocabulary),
-        "copies of weights in bfloat16": _cast_weights(config, shape, parameters),
-        # To sample, a device gathers the whole policy.
-        "policy weights of other devices": parameters.policy * width * (1 - 1 / assumed.devices),
+        "copies of weights in bfloat16": 0 if copied else _cast_weights(config, shape, parameters),
+        # To sample without a copy, a device gathers the whole policy.
+        "policy weights of other devices": 0 if copied else parameters.policy * width * (1 - 1 / assumed.devices),
     }
 
 
@@ -103,15 +111,6 @@ def _update(
         "logits": formulas.logits_bytes(sampled, shape.vocabulary, PROJECTION_ELEMENTS),
         "copies of weights in bfloat16": _cast_weights(config, shape, parameters) if assumed.devices == 1 else 0,
         "gathered layers": _gathered_layers(config, shape) if assumed.devices > 1 else 0,
-    }
-
-
-def _optimiser_step(config: Config, parameters: Parameters, assumed: Assumptions) -> dict[str, float]:
-    largest = FLOAT32 * max(parameters.policy_learns, parameters.critic_learns) / assumed.devices
-    return {
-        "gradients": _gradients(config, parameters, assumed),
-        # On accelerators torch updates all tensors at once, with one more of each.
-        "intermediates": 0 if assumed.device.name == CPU else largest,
     }
 
 

@@ -10,7 +10,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.training.planning.devices import DEVICES, Device
 from stepsearch.training.planning.fitting import memory_refusal
-from stepsearch.training.planning.memory import HELD, OPTIMISER_STEP, ROLLOUT, UPDATE
+from stepsearch.training.planning.memory import HELD, ROLLOUT, UPDATE
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions, EpisodeTokens
 
@@ -80,7 +80,6 @@ def test_memory_by_part() -> None:
     # The policy's gradients are gone when the critic learns.
     assert memory[UPDATE]["gradients"] == 400_000
     assert memory[UPDATE]["activations"] == 2048 * 2 * 4 * (6 * 64 + 2 * 64 + 2 * 32 + 4 * 96)
-    assert memory[OPTIMISER_STEP] == {"gradients": 400_000}
 
 
 def test_what_has_no_copy_takes_no_memory() -> None:
@@ -102,6 +101,16 @@ def test_adapters_on_a_16_bit_trunk() -> None:
     }
     assert plan.memory[UPDATE]["gradients"] == 4 * 6_000
     assert plan.disk.checkpoint == 7_000 * 4 * 3
+
+
+def test_a_gpu_samples_mixed_precision_from_a_copy() -> None:
+    gpu = replace(CORE, device=Device("a GPU", 10**12, 1e9, 1e9, 1e9))
+    plan = plan_of("training.mixed_precision=bf16", assumed=gpu)
+    assert plan.memory[HELD]["copy to sample from"] == 2 * 100_000
+    # Keys and values have the copy's 2 bytes, and no weight is cast to sample.
+    assert set(plan.memory[ROLLOUT]) == {"keys and values", "logits"}
+    assert plan.memory[ROLLOUT]["keys and values"] == 8 * 1024 * 2 * 2 * 32 * 2
+    assert "copy to sample from" not in plan_of(assumed=gpu).memory[HELD]
 
 
 def test_devices_share_weights_and_episodes() -> None:
