@@ -1,5 +1,6 @@
 """What samples tokens, by `rollout.engine`."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple, TypedDict
@@ -41,7 +42,7 @@ def build_engines(policy: StepSearchModel, config: Config, learns: bool) -> Engi
         learns: whether the policy's weights change while the engines live.
 
     Raises:
-        ConfigError: the engine is not installed.
+        ConfigError: the engine cannot be had.
         ModelError: the engine cannot sample from this policy.
     """
     check_engine(config.rollout.engine)
@@ -49,11 +50,13 @@ def build_engines(policy: StepSearchModel, config: Config, learns: bool) -> Engi
 
 
 def check_engine(name: str) -> None:
-    """Refuse an engine that is not installed.
+    """Refuse an engine that cannot be had.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not installed, or several processes train, whose weights it would take from each of them.
     """
+    if name != IN_PROCESS and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"rollout.engine={name} is for training in one process: set rollout.engine=in_process")
     if name == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
             "rollout.engine=vllm needs vLLM in this environment: docs/engines.md says which version, or set "

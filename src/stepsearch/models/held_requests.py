@@ -58,11 +58,6 @@ class HeldRequests:
     def __len__(self) -> int:
         return len(self._requests)
 
-    @property
-    def busy(self) -> int:
-        """How many wait for a segment."""
-        return sum(request.busy for request in self._requests.values())
-
     def submit(self, request_id: int, token_ids: Sequence[int], sampling: Sampling) -> HeldRequest:
         """Return the request, which is now busy with the segment after `token_ids`.
 

@@ -34,7 +34,7 @@ class VLLMEngine:
         dtype: of vLLM's copy of the weights; default: the policy's.
 
     Raises:
-        ConfigError: several processes train.
+        ConfigError: vLLM does not start in this environment.
         ModelError: `max_length` is more than the model has positions for, or vLLM cannot run the model here.
     """
 
@@ -125,8 +125,8 @@ class VLLMEngine:
 
     def _rouse(self) -> None:
         """Be ready to sample from the policy as it is now."""
-        kept = self._process.wake()
-        if self._learns or not kept:
+        has_weights = self._process.wake()
+        if self._learns or not has_weights:
             self._take_weights()
         self._at_rest = False
 

@@ -48,7 +48,7 @@ class VLLMProcess:
         dtype: of its weights.
 
     Raises:
-        ConfigError: several processes train.
+        ConfigError: vLLM does not start in this environment.
         ModelError: it cannot run the model here.
     """
 
@@ -68,31 +68,29 @@ class VLLMProcess:
         self._slots, self._max_length = slots, max_length
         self._device, self._dtype = causal_lm.device.type, dtype
         self._sleeps = sleeps and self._device != "cpu"
-        self._asleep = False
         self._vllm = _import_vllm()
         self._start()
 
     def wake(self) -> bool:
-        """Be ready to sample; return whether the weights are still those that were loaded."""
+        """Be ready to sample; return whether it has the weights that were loaded last."""
         if VLLMProcess._running is not self:
             self._start()
-            return False
-        if not self._asleep:
-            return True
-        self._engine.wake_up()
-        self._asleep = False
-        return False
+        elif self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
+        return self._has_weights
 
     def sleep(self) -> None:
         """Give the memory of weights and cache back, where that is possible and wanted."""
         if self._sleeps and VLLMProcess._running is self:
             self._engine.sleep(level=_SLEEP_LEVEL)
-            self._asleep = True
+            self._asleep, self._has_weights = True, False
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take these weights, and forget what was computed with others."""
         with self._alone():
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
+        self._has_weights = True
         self.forget()
 
     def mend_head(self) -> None:
@@ -141,8 +139,6 @@ class VLLMProcess:
     def _start(self) -> None:
         if VLLMProcess._running is not None:
             VLLMProcess._running._stop()
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise ConfigError("rollout.engine=vllm is for training in one process: set rollout.engine=in_process")
         with tempfile.TemporaryDirectory() as folder, _settings_of_torch(), self._alone():
             config = copy.deepcopy(self._causal_lm.config)
             config.architectures = [type(self._causal_lm).__name__]
@@ -163,7 +159,8 @@ class VLLMProcess:
                     f"vLLM cannot run {config.architectures[0]} here ({type(error).__name__}: "
                     f"{' '.join(str(error).split())[:300]}): set rollout.engine=in_process"
                 ) from error
-        VLLMProcess._running, self._asleep = self, False
+        VLLMProcess._running = self
+        self._asleep = self._has_weights = False
 
     def _arguments(self, folder: str) -> dict[str, Any]:
         on_cpu = self._device == "cpu"
@@ -208,19 +205,29 @@ class VLLMProcess:
 def _import_vllm() -> ModuleType:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    return import_module("vllm")
+    try:
+        return import_module("vllm")
+    except Exception as error:  # One of another build of torch raises anything.
+        raise ConfigError(
+            f"vLLM cannot be imported here ({type(error).__name__}: {' '.join(str(error).split())[:200]}): "
+            "docs/engines.md says what it needs, or set rollout.engine=in_process"
+        ) from error
 
 
 def _pack_head(model: Any) -> None:
     """Let the output head take its weights as they are now."""
-    model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+    head = getattr(model, "lm_head", None)
+    if head is not None:
+        head.quant_method.process_weights_after_loading(head)
 
 
 @contextmanager
 def _settings_of_torch() -> Generator[None]:
     """Keep vLLM's start from changing what holds for the whole process: random numbers and the number of threads."""
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
-    with torch.random.fork_rng():
-        yield
-    torch.set_num_threads = set_num_threads
-    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads = set_num_threads
+        torch.set_num_threads(threads)

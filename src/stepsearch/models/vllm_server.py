@@ -97,14 +97,26 @@ class VLLMServer:
             # A file holds no tensor twice, and the server wants a tied one under each of its names.
             save_file({name: weight.cpu().clone() for name, weight in weights.items()}, f"{folder}/model.safetensors")
             body = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
-            try:
-                self._call("POST", "/collective_rpc", json=body)
-            except _NotThere:
-                raise ConfigError(
-                    f"the vLLM server at {self._url} takes no weights: start it with VLLM_SERVER_DEV_MODE=1 "
-                    "(docs/engines.md), or set rollout.engine=in_process"
-                ) from None
-        self._call("POST", "/reset_prefix_cache")
+            self._manage("/collective_rpc", json=body)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let the server drop its cache of what was read.
+
+        Raises:
+            ConfigError: the server does not let itself be managed, and so takes no weights either.
+            ModelError: it does not answer.
+        """
+        self._manage("/reset_prefix_cache")
+
+    def _manage(self, path: str, **request: Any) -> None:
+        try:
+            self._call("POST", path, **request)
+        except _NotThere:
+            raise ConfigError(
+                f"the vLLM server at {self._url} takes no weights: start it with VLLM_SERVER_DEV_MODE=1 "
+                "(docs/engines.md), or set rollout.engine=in_process"
+            ) from None
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         """Return the JSON of an answer; None for an empty one.

@@ -39,6 +39,7 @@ class VLLMServerEngine:
 
     Raises:
         ModelError: no server answers, or it takes shorter contexts than `max_length`.
+        ConfigError: the policy learns, and the server takes no weights.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class VLLMServerEngine:
                 f"the vLLM server at {settings.url} takes {self._server.max_length} tokens, fewer than "
                 f"model.max_length={self._max_length}: start it with --max-model-len {self._max_length}"
             )
+        if learns:
+            self._server.forget()  # Says now whether it takes weights.
         vocabulary = int(policy.causal_lm.config.get_text_config().vocab_size)
         self._vocabulary = vocabulary
         self._ends = all_end_ids(policy.causal_lm, policy.tokenizer, vocabulary)
@@ -81,7 +84,6 @@ class VLLMServerEngine:
 
         Raises:
             ModelError: the context and the segment do not fit, or the policy's weights could not be handed over.
-            ConfigError: the server takes no weights.
             ValueError: there is nothing to read or to sample, the request's last segment is not finished, or the
                 context does not extend that of a held request.
         """

@@ -34,13 +34,15 @@ def sample_probes(engine: GenerationEngine, vocabulary: int, max_length: int) ->
     """Return what an idle engine samples after some fixed contexts: pairs of context and segment."""
     length = min(PROBE_CONTEXT, max_length - PROBE_TOKENS)
     contexts = np.random.default_rng(0).integers(vocabulary, size=(PROBES, length)).tolist()
-    for number, context in enumerate(contexts):
-        engine.submit(number, context, Sampling(PROBE_TOKENS, seed=number, temperature=PROBE_TEMPERATURE))
     segments: list[Segment] = []
-    while engine.active:
-        segments += engine.step()
-    for number in range(PROBES):
-        engine.release(number)
+    try:
+        for number, context in enumerate(contexts):
+            engine.submit(number, context, Sampling(PROBE_TOKENS, seed=number, temperature=PROBE_TEMPERATURE))
+        while engine.active:
+            segments += engine.step()
+    finally:
+        for number in range(PROBES):
+            engine.release(number)
     return [(contexts[segment.request_id], segment) for segment in segments]
 
 
