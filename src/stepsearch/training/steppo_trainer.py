@@ -227,7 +227,7 @@ class StePPOTrainer:
     def _playing(self) -> Generator[None]:
         """The block in which the policy plays: as precise as it learns, and whole where the engine reads it itself."""
         with ExitStack() as stack:
-            if not wants_copy(self._policy, self._config):
+            if not wants_copy(self._policy.causal_lm.device.type, self._config):
                 stack.enter_context(whole(self._networks.policy))
             stack.enter_context(self._accelerator.autocast())
             yield
