@@ -42,6 +42,7 @@ FREE_KEYS = (
     "training.alarm_",
     "training.microbatch_tokens",
     "training.gradient_checkpointing",
+    "training.offload",
     "search.timeout_seconds",
     "search.retries",
     "search.backoff_seconds",

@@ -17,6 +17,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.adapters import CRITIC, add_adapters, using
 from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
+from stepsearch.training.offload import MAIN_MEMORY, keep_state_in_main_memory
 from stepsearch.training.schedules import warmup_factor
 
 ADAM_BETAS = (0.9, 0.95)
@@ -145,6 +146,9 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
         # Of adapters, only the one that is on counts as learning.
         with using(value_model and value_model.adapters, CRITIC):
             critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
+    if settings.offload in ("optimizer", "all"):
+        for learner in filter(None, (policy_learner, critic_learner)):
+            keep_state_in_main_memory(learner.optimizer)
     return Networks(
         policy=accelerator.prepare(policy),
         value_model=None if value_model is None else accelerator.prepare(value_model),
@@ -179,9 +183,15 @@ class FrozenTrunk(nn.Module):
         return self._policy[0].score_as_loaded(input_ids, response_mask, temperature, with_entropy)
 
 
-def prepare_reference(policy: StepSearchModel, accelerator: Accelerator) -> StepSearchModel | FrozenTrunk:
-    """Return the policy as it is now, never to learn, and read in the same precision as the policy."""
+def prepare_reference(
+    policy: StepSearchModel, accelerator: Accelerator, in_main_memory: bool = False
+) -> StepSearchModel | FrozenTrunk:
+    """Return the policy as it is now, never to learn, and read in the same precision as the policy.
+
+    One in main memory has to be lent to the accelerator before it is read.
+    """
     if policy.adapters is not None:
         return cast(FrozenTrunk, accelerator.prepare_model(FrozenTrunk(policy), evaluation_mode=True))
     reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer).requires_grad_(False)
-    return cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))
+    prepared = cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))
+    return prepared.to(MAIN_MEMORY) if in_main_memory else prepared

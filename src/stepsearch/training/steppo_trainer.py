@@ -32,6 +32,7 @@ from stepsearch.training.metrics import (
     search_metrics,
 )
 from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.offload import lent
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
 from stepsearch.training.reading import Readings, read_batch, reads_policy
@@ -108,7 +109,10 @@ class StePPOTrainer:
         self._accelerator = start_accelerator(settings.mixed_precision, policy.causal_lm.device)
         # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
         with_reference = settings.kl_mode != "none" and settings.kl_coef > 0
-        self._reference = prepare_reference(policy, self._accelerator) if with_reference else None
+        self._reference_visits = settings.offload in ("reference", "all")
+        self._reference = (
+            prepare_reference(policy, self._accelerator, self._reference_visits) if with_reference else None
+        )
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
             self._networks,
@@ -200,15 +204,16 @@ class StePPOTrainer:
 
     def _read(self, episodes: EpisodeBatch) -> Readings:
         """Return what policy, reference and critic say before the update."""
-        return read_batch(
-            episodes,
-            self._networks.policy if reads_policy(self._config.training) else None,
-            self._reference,
-            self._networks.value_model,
-            temperature=self._config.rollout.temperature,
-            token_budget=self._config.training.microbatch_tokens,
-            workers=self._workers,
-        )
+        with lent(self._reference if self._reference_visits else None, self._accelerator.device):
+            return read_batch(
+                episodes,
+                self._networks.policy if reads_policy(self._config.training) else None,
+                self._reference,
+                self._networks.value_model,
+                temperature=self._config.rollout.temperature,
+                token_budget=self._config.training.microbatch_tokens,
+                workers=self._workers,
+            )
 
     def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:
         """Return the batch with KL in its rewards, advantages over sampled tokens, and returns."""
