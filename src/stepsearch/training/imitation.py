@@ -107,6 +107,8 @@ class Imitation:
             keep_state_in_main_memory(learner.optimizer)
         self._learner = learner.prepared(self._accelerator)
         self._prepared = self._accelerator.prepare(policy)
+        # What trained the policy before may have left gradients in it.
+        self._learner.forget_gradients()
 
     def run(self) -> ImitationSummary:
         """Learn all epochs, or until the policy has collapsed.
