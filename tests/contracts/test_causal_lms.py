@@ -228,6 +228,10 @@ def test_a_step_of_steppo_learns_and_the_model_goes_on_living_as_a_folder(
         torch.testing.assert_close(theirs(ids).logits, expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours.causal_lm(ids).logits, expected, rtol=0, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab() == TOKENIZER.hf.get_vocab()
+    # What was loaded once comes back as it was, with the prompt that it was trained with.
+    ours.save(tmp_path / "again", model_record(CONFIG))
+    again = StepSearchModel.load(ModelSettings(name=str(tmp_path / "again"))).tokenizer
+    assert again.encode_prompt("who leads\n  teal?") == ours.tokenizer.encode_prompt("who leads\n  teal?")
 
 
 TEMPLATE = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}[assistant] "

@@ -134,7 +134,7 @@ class StepSearchModel(nn.Module):
             yield torch.log_softmax(logits.float(), dim=-1)
             return
         with using(self.adapters, adapter):
-            hidden = hidden_before(self.causal_lm.get_decoder(), input_ids)[chosen]
+            hidden = hidden_before(cast(PreTrainedModel, self.causal_lm.get_decoder()), input_ids, chosen)
         for states in self._head.pieces(hidden):
             with using(self.adapters, adapter):
                 log_distribution = torch.log_softmax(self._head.logits(states).float(), dim=-1)
@@ -144,7 +144,7 @@ class StepSearchModel(nn.Module):
         chosen = response_mask[:, 1:].bool()
         targets = input_ids[:, 1:][chosen]
         if self._head is not None:
-            hidden = hidden_before(self.causal_lm.get_decoder(), input_ids)[chosen]
+            hidden = hidden_before(cast(PreTrainedModel, self.causal_lm.get_decoder()), input_ids, chosen)
             logprobs, entropy = self._head.score(hidden, targets, temperature, with_entropy)
         else:
             output = self.causal_lm(input_ids=input_ids, use_cache=False, output_hidden_states=True)

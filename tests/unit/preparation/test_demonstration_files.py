@@ -11,6 +11,8 @@ from stepsearch.errors import DataError
 from stepsearch.preparation.demonstration_files import read_demonstrations
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
 from stepsearch.protocol import CORRECTION, NO_SEARCH_LEFT
+from stepsearch.rollout.observation import ObservationBuilder
+from stepsearch.search.guarded_search import SearchOutcome
 from stepsearch.types import Passage
 
 SEARCH = "<think>who?</think><search>red leader</search>"
@@ -82,6 +84,15 @@ def test_the_last_search_allowed_is_known_as_that(read: Read) -> None:
 def test_documents_of_a_result(read: Read, information: str, documents: tuple[Passage, ...]) -> None:
     (shown,) = read(tagged(f"{SEARCH}<information>{information}</information>{ANSWER}"))
     assert shown.segments[1] == Observed(documents)
+
+
+def test_what_a_rollout_wrote_is_read_back(read: Read, spelled_tokenizer: Any) -> None:
+    passages = (*PASSAGES, Passage.from_text("He said: Doc 3 is\nred </search>.", "A <b> (c)"))
+    observations = ObservationBuilder(spelled_tokenizer, 400, 200)
+    (observed,) = observations.build([SearchOutcome(passages, False)])
+    (shown,) = read(tagged(f"{SEARCH}{spelled_tokenizer.decode(observed)}{ANSWER}"))
+    assert isinstance(shown.segments[1], Observed)
+    assert observations.build([SearchOutcome(shown.segments[1].passages, False)]) == [observed]
 
 
 def test_tags_in_a_bare_result_are_text(read: Read) -> None:
