@@ -50,11 +50,13 @@ class Adapters:
 
     def merged(self, causal_lm: PreTrainedModel) -> dict[str, Tensor]:
         """Return the weights, under the names they had without adapters, of the model with the actor's worked in."""
-        changed = {f"{name}.weight": layer.get_delta_weight(ACTOR) for name, layer in self._layers.items()}
+        # A layer wraps the weight of a linear one, or a parameter that holds those of all experts.
+        changed = {
+            _without_adapters(f"{name}.{getattr(layer, 'parameter_name', 'weight')}"): layer.get_delta_weight(ACTOR)
+            for name, layer in self._layers.items()
+        }
         plain = {
-            name.replace(".base_layer.", "."): weight
-            for name, weight in causal_lm.state_dict().items()
-            if ".lora_" not in name
+            _without_adapters(name): weight for name, weight in causal_lm.state_dict().items() if ".lora_" not in name
         }
         return {
             name: (weight + changed[name].to(weight.dtype) if name in changed else weight).contiguous()
@@ -81,6 +83,11 @@ class Adapters:
             if name is not None:
                 layer.set_adapter(name)
         self._on = name
+
+
+def _without_adapters(name: str) -> str:
+    """Return the name that a weight had before layers were wrapped, once for each parameter that has an adapter."""
+    return name.replace(".base_layer", "")
 
 
 def using(adapters: Adapters | None, name: str | None) -> AbstractContextManager[None]:
@@ -117,6 +124,8 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # The critic's is the second.
+        # Those of experts' parameters, which peft expects to be modules.
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
         try:
             for name in (ACTOR, CRITIC) if with_critic else (ACTOR,):
                 inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)

@@ -3,6 +3,8 @@
 Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -25,7 +27,8 @@ def hidden_before(trunk: PreTrainedModel, input_ids: Tensor, chosen: Tensor) -> 
         input_ids: [B, T].
         chosen: [B, T - 1] which of the tokens at positions 1 .. T - 1.
     """
-    if not str(trunk.config._attn_implementation).startswith(_FOR_RAGGED_ROWS):
+    implementation: Any = trunk.config._attn_implementation  # pyright: ignore[reportPrivateUsage] - no public way
+    if not str(implementation).startswith(_FOR_RAGGED_ROWS):
         return trunk(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][chosen]
     positions = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
     last = positions.masked_fill(~chosen, 0).amax(dim=1, keepdim=True)
