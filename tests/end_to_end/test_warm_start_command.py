@@ -48,7 +48,9 @@ def test_a_model_learns_from_a_users_file_and_is_trained_on(
     assert main([*asked, *SMALL, *QUICK]) == 0
     said = capsys.readouterr().out
     assert "8 demonstrations, 1.0 searches each, " in said
-    assert f"next: stepsearch train model.name={out}/checkpoints/best_model" in said
+    assert (
+        f"next: stepsearch train --musique-path FILE --output-dir DIR model.name={out}/checkpoints/best_model" in said
+    )
     lines = [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[2]["imitation/loss"] < lines[1]["imitation/loss"]
@@ -105,7 +107,7 @@ def test_a_wrong_line_is_named_and_nothing_is_left_behind(
     assert main([*asked, *SMALL, *QUICK]) == 2
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert problem in error
-    assert not (out / "checkpoints" / "best_model").exists()
+    assert not out.exists()
 
 
 def test_the_tiny_policy_has_a_start_of_its_own(

@@ -56,10 +56,11 @@ def run(args: argparse.Namespace) -> None:
     use_threads(config)
     policy = StepSearchModel.load(config.model)
     examples = _encode(demonstrations, policy, config, console)
+    imitation = Imitation(policy, examples, config)
     progress = StageProgress(console, {WARM_START: 1})
     with MetricLog(folder.logs, step=0, tensorboard=config.logging.tensorboard) as log, progress.running():
         with progress.stage(WARM_START) as advance:
-            summary = Imitation(policy, examples, config, log, _updates_shown(advance)).run()
+            summary = imitation.run(log, _updates_shown(advance))
         policy.save(folder.best_model, model_record(config))
     say(console, _closing_words(summary, folder))
 
@@ -124,5 +125,5 @@ def _closing_words(summary: ImitationSummary, folder: RunFolder) -> str:
     ended = f"ended early: {summary.collapse}\n" if summary.collapse else ""
     return (
         f"{ended}{summary.updates} of {summary.planned} updates: {measured}; logs in {folder.logs}\n"
-        f"next: stepsearch train model.name={folder.best_model} with --musique-path FILE and --output-dir DIR"
+        f"next: stepsearch train --musique-path FILE --output-dir DIR model.name={folder.best_model}"
     )

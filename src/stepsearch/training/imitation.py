@@ -71,24 +71,14 @@ class Imitation:
         policy: learns; through adapters if `lora.rank` says so.
         examples: demonstrations in tokens.
         config: all settings; those of `warm_start.imitation`, and how `training` uses the machine.
-        log: told of every update.
-        on_update: told of every update too: how many are taken, of how many, and its metrics.
 
     Raises:
         ConfigError: the settings cannot be trained with.
         TrainingError: there is nothing to learn, or a demonstration ends a sequence.
     """
 
-    def __init__(
-        self,
-        policy: StepSearchModel,
-        examples: Sequence[Example],
-        config: Config,
-        log: MetricLog,
-        on_update: OnUpdate | None = None,
-    ) -> None:
+    def __init__(self, policy: StepSearchModel, examples: Sequence[Example], config: Config) -> None:
         self._settings, self._training, self._seed = config.warm_start.imitation, config.training, config.seed
-        self._log, self._on_update = log, on_update
         if not examples:
             raise TrainingError("there are no demonstrations to learn from that fit into model.max_length")
         refuse_end_of_sequence(examples, policy.tokenizer)
@@ -110,26 +100,30 @@ class Imitation:
         # What trained the policy before may have left gradients in it.
         self._learner.forget_gradients()
 
-    def run(self) -> ImitationSummary:
+    def run(self, log: MetricLog, on_update: OnUpdate | None = None) -> ImitationSummary:
         """Learn all epochs, or until the policy has collapsed.
+
+        Args:
+            log: told of every update, and of what was measured before the first.
+            on_update: told of every update too: how many are taken, of how many, and its metrics.
 
         Raises:
             TrainingError: the loss or a gradient is not finite.
         """
         batches = self._batches()
         measured = self._measure()
-        self._log.write(0, len(batches), measured)
+        log.write(0, len(batches), measured)
         for number, batch in enumerate(batches, 1):
             metrics = self._update(number, len(batches), batch)
             if number % self._settings.measure_every == 0 or number == len(batches):
                 measured = self._measure()
                 metrics |= measured
-            self._log.write(number, len(batches), metrics)
-            if self._on_update is not None:
-                self._on_update(number, len(batches), metrics)
+            log.write(number, len(batches), metrics)
+            if on_update is not None:
+                on_update(number, len(batches), metrics)
             reason = collapse(metrics, self._settings, SECTION)
             if reason is not None:
-                self._log.warn(f"ended after update {number} of {len(batches)}: {reason}")
+                log.warn(f"ended after update {number} of {len(batches)}: {reason}")
                 return ImitationSummary(number, len(batches), reason, measured)
         return ImitationSummary(len(batches), len(batches), None, measured)
 

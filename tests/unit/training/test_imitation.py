@@ -58,7 +58,7 @@ def imitate(
     """Return how it ended and what was logged, update 0 first."""
     config = toy_config({**SHORT, "training.microbatch_tokens": 60, **(overrides or {})})
     with MetricLog(folder / "logs", step=0, tensorboard=False) as log:
-        summary = Imitation(policy, examples(policy), config, log).run()
+        summary = Imitation(policy, examples(policy), config).run(log)
     return summary, [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -166,16 +166,15 @@ def test_equal_seeds_give_equal_weights(toy: StepSearchModel, tmp_path: Path) ->
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_the_end_of_a_sequence_is_never_taught(policy: StepSearchModel, tmp_path: Path) -> None:
+def test_the_end_of_a_sequence_is_never_taught(policy: StepSearchModel) -> None:
     config = toy_config(SHORT)
     ending = Example([5, 6, min(policy.tokenizer.eos_ids), 7], [0, 0, 1, 1])
     read_only = Example(ending.ids, [0, 0, 0, 1])
-    with MetricLog(tmp_path, step=0, tensorboard=False) as log:
-        Imitation(policy, [read_only], config, log)
-        with pytest.raises(TrainingError, match=r"writes a token that ends a sequence, after .*<eos>"):
-            Imitation(policy, [ending], config, log)
-        with pytest.raises(TrainingError, match=r"no demonstrations .* fit into model\.max_length"):
-            Imitation(policy, [], config, log)
+    Imitation(policy, [read_only], config)
+    with pytest.raises(TrainingError, match=r"writes a token that ends a sequence, after .*<eos>"):
+        Imitation(policy, [ending], config)
+    with pytest.raises(TrainingError, match=r"no demonstrations .* fit into model\.max_length"):
+        Imitation(policy, [], config)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights(policy: StepSearchModel, tmp_path: Path) -> None:
