@@ -36,6 +36,9 @@ class ModelSettings(Section):
     attention: str = Field(
         default="auto", description="transformers' attention implementation for training; auto: sdpa where it can be."
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where it is; auto: on a GPU where there is one, the embedded policy on the CPU."
+    )
 
 
 class MockSearchSettings(Section):
@@ -277,6 +280,10 @@ class TrainingSettings(Section):
     stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
     alarm_searches: float | None = Field(default=None, gt=0, description="Warn when searches per question are below.")
     alarm_format_rate: float | None = Field(default=None, gt=0, le=1, description="Warn when the format rate is below.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="With several processes, each holds all of the networks (ddp), or a share of them (fsdp).",
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
     workers: int = Field(
         default=1,
@@ -403,6 +410,16 @@ class Config(Section):
         if self.lora.rank and self.training.offload in ("reference", "all"):
             raise ValueError(
                 "training.offload: with lora.rank the reference is the frozen trunk itself; set optimizer or none"
+            )
+        if self.training.parallel == "fsdp" and self.training.offload != "none":
+            raise ValueError(
+                "training.parallel=fsdp keeps a share of optimiser states and reference in each process: set "
+                "training.offload to none"
+            )
+        if self.training.parallel == "fsdp" and self.lora.rank:
+            raise ValueError(
+                "training.parallel=fsdp shares whole networks out, and with lora.rank two take turns on one trunk: set "
+                "training.parallel to ddp"
             )
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
             raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")

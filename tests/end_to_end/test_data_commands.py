@@ -52,7 +52,7 @@ def test_every_benchmark_is_prepared_and_audited(run: Run, benchmarks: Path, tmp
         )
         assert f"dev_processed.json: {questions} questions" in printed
         assert len(read_questions(out / "dev_processed.json")) == questions
-        found = group(json.loads((out / "data_audit.json").read_text()), dataset)
+        found = group(json.loads((out / "data_audit.json").read_text()), f"{dataset} dev")
         assert (found["questions"], found["share_all"], found["documents"]["missing"]) == (questions, 1.0, 0)
         # Reference queries find nearly everything, the question alone does not.
         assert found["recall"]["all_queries"]["10"] == 1.0

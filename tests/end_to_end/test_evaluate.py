@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,15 +147,17 @@ def test_what_cannot_be_evaluated(
 
 
 def test_a_judge_is_asked_about_every_answer_once(
-    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = ChatServer(lambda body: '{"correct": true}')
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     try:
         assert evaluate("scripted:no-search") == 0
+        capsys.readouterr()
         assert summary_of(tmp_path / "out")["datasets"]["musique"]["figures"]["judged"]["count"] == 0
-        for _ in range(2):
+        for spent in (r"judge: 12 replies paid, with [1-9][\d,]* tokens of prompts", "judge: 0 replies paid"):
             assert evaluate("scripted:no-search", "--judge", "test", "--resume") == 0
+            assert re.search(spent, capsys.readouterr().out)
             judged = summary_of(tmp_path / "out")["datasets"]["musique"]["figures"]["judged"]
             assert (judged["value"], judged["count"], len(server.requests)) == (1.0, 12, 12)
     finally:

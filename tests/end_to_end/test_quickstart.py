@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from small_settings import SMALL
 
 from stepsearch.cli.main import main
@@ -40,11 +41,28 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
     metrics = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert "eval/generated/em" in json.loads(metrics[-1])
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
+    check_card(tmp_path / "checkpoints" / "best_model", "StePPO", summary["after"])
+    check_card(tmp_path / "checkpoints" / "warm_start", "warm start", summary["before"])
     output = capsys.readouterr().out
     assert "[6/6] evaluate after" in output
     for label in ("EM sampled at T = 1", "seconds of training", "CPU-seconds of training"):
         assert re.search(rf"│ {label} +│? *[\d.]+ +│? *[\d.]+", output)
     assert "stepsearch inference --model-path" in output
+
+
+def check_card(model: Path, method: str, figures: dict[str, float]) -> None:
+    """Check that the card beside a model says what the run knows."""
+    card = ModelCard.load(model / "README.md")
+    assert f"# the tiny policy, {method}" in card.text
+    tested = [result for result in card.data.eval_results if result.dataset_split == "test"]
+    assert {result.metric_type: result.metric_value for result in tested} == {
+        "exact_match": round(figures["em"], 4),
+        "f1": round(figures["f1"], 4),
+    }
+    assert "| training | train_processed.json |" in card.text
+    assert re.search(r"passages with the fingerprint `[0-9a-f]{32}`, which has (\d+) of the \1 golden", card.text)
+    assert "stepsearch quickstart --output-dir" in card.text
+    assert "nothing of the real one" in card.text
 
 
 def test_an_interrupted_run_goes_on(

@@ -49,7 +49,7 @@ def test_config_yaml_documents_every_key() -> None:
         assert not is_value or "  # " in line, f"line {number} has no comment: {line}"
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper-3b", "official-3b", "lora-3b-1gpu"])
+@pytest.mark.parametrize("name", ["tiny", "paper-3b", "paper-7b", "official-3b", "lora-3b-1gpu"])
 def test_shipped_files_load(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.reward.recipe == ("official" if name == "official-3b" else "paper")
@@ -187,6 +187,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             r"training\.value_warmup_steps",
         ),
         (["training.critic=shared", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
+        (["training.parallel=fsdp", "lora.rank=8"], r"set training\.parallel to ddp"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_by_name(overrides: list[str], key: str) -> None:

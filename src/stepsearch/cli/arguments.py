@@ -1,6 +1,7 @@
 """Every flag of every command, on one page. Light on imports, so that `--help` answers at once."""
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 FORMATS = ("verl", "jsonl", "processed", "corpus")
+DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results")
+_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results", "push")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -40,6 +42,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _annotate(_command(commands, "annotate", "Have a language model write sub-questions and reference queries."))
     _audit(_command(commands, "audit", "Check that a corpus has what questions need, and what training has seen."))
     _export(_command(commands, "export", "Write questions or a knowledge base in the formats of other programs."))
+    _plan(_command(commands, "plan", "Say what a run needs before it starts: memory, time and disk."))
     _warm_start(_command(commands, "warm-start", "Let any model learn the form of an episode from demonstrations."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
@@ -47,6 +50,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    _push(_command(commands, "push", "Put a saved model with its card on the hub."))
     _index_dense(_command(commands, "index-dense", "Make vectors of a knowledge base, for dense search."))
     _index(_command(commands, "index", "Make passages searchable: a corpus, paragraphs of questions, or plain text."))
     _search(_command(commands, "search", "Search once, and see what is found."))
@@ -57,12 +61,16 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed flags, with the `section.key=value` tokens in `overrides` (a seed flag is one of them).
 
+    All that was typed is in `typed`.
+
     Raises:
         SystemExit: with code 2 for wrong flags, 0 after `--help`.
     """
     parser, commands = build_parser()
     with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
     flags, overrides = split_overrides(argv, with_value)
+    if flags and flags[0] in commands.choices:
+        _refuse_unknown_flags(commands.choices[flags[0]], flags[1:])
     args = parser.parse_args(flags)
     if getattr(args, "seed", None) is not None:
         overrides.append(f"seed={args.seed}")
@@ -71,7 +79,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if overrides and not hasattr(args, "config"):
         parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
     args.overrides = overrides
+    args.typed = list(argv)
     return args
+
+
+def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]) -> None:
+    """Refuse a flag that the command has not, before argparse misses the one that was meant.
+
+    Raises:
+        SystemExit: with code 2.
+    """
+    known = [name for action in command._actions for name in action.option_strings]
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name.startswith("--") and name != "--" and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            command.error(f"unrecognized arguments: {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -> tuple[list[str], list[str]]:
@@ -191,7 +214,42 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
+    parser.add_argument(
+        "--num-processes", type=_positive, default=1, metavar="N", help="Processes that train together, one per GPU."
+    )
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="Put the best model there, once it is trained.")
     _settings(parser)
+
+
+def _push(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model-path", type=Path, required=True, metavar="DIR", help="A saved model.")
+    add("--repo", required=True, metavar="OWNER/NAME", help="Where it goes; made where there is none.")
+    add(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="Output folder of an evaluation of it: its figures go into the card.",
+    )
+    add("--private", action="store_true", help="Let a repository that is made be private.")
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--musique-path", type=Path, metavar="FILE", help="Training questions, to know the number of steps.")
+    add("--device", choices=DEVICES, metavar="NAME", help=f"Any of: {', '.join(DEVICES)}. Default: h100; tiny: cpu.")
+    add("--devices", type=_positive, default=1, metavar="N", help="How many of them share the work.")
+    add("--memory-gib", type=_amount, metavar="X", help="What a device holds, in place of its data sheet's.")
+    add("--teraflops", type=_amount, metavar="X", help="Its peak for matrix products, in place of that.")
+    add("--gigabytes-per-second", type=_amount, metavar="X", help="Its memory's bandwidth, in place of that.")
+    add("--efficiency", type=_share, default=0.4, metavar="X", help="Share of the peaks that is reached.")
+    add("--layer-milliseconds", type=_amount, default=0.5, metavar="X", help="What a layer of one pass takes at least.")
+    add("--prompt-tokens", type=_positive, default=200, metavar="N", help="Of a question with its prompt.")
+    add("--searches", type=_amount, default=3.0, metavar="X", help="Of an episode, on average.")
+    add("--turn-tokens", type=_positive, default=100, metavar="N", help="That a turn samples, on average.")
+    add("--measure", action="store_true", help="Measure the time with a short trial on this machine.")
+    add("--json", action="store_true", help="Print the plan as JSON.")
+    _config(parser)
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -342,6 +400,14 @@ def _share(text: str) -> float:
     return number
 
 
+def _amount(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+_amount.__name__ = "number above 0"
 _share.__name__ = "number above 0 and at most 1"
 _natural.__name__ = "whole number"
 _positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

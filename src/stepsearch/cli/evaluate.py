@@ -2,15 +2,16 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from stepsearch.cli.answer_judge import open_judge
+from stepsearch.cli.answer_judge import AnswerJudge
 from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.digests import file_digest, model_digest
 from stepsearch.cli.evaluated_methods import MODEL, method_names, methods, read_other_models
 from stepsearch.cli.evaluation_results import Evaluation, Scores, write_results
-from stepsearch.cli.players import SCRIPTED, open_player
+from stepsearch.cli.players import SCRIPTED, closing_endpoint, open_player
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.searching import BM25, find_corpus, guard
 from stepsearch.cli.stage_ledger import StageLedger
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     player = open_player(config, search, folder / REPLIES)
     say(console, corpus)
     questions = {name: benchmark.questions[: args.max_questions] for name, benchmark in benchmarks.items()}
-    judge = open_judge(args.judge, folder / REPLIES) if args.judge else None
+    judge = AnswerJudge(args.judge, folder / REPLIES) if args.judge else None
     evaluation = Evaluation(folder, files, questions, corpus, args.samples, config, args.resume, judge, console)
     ledger = StageLedger(folder / LEDGER, settings_of(evaluation, args.max_questions), args.resume)
     for name, other in others.items():
@@ -60,7 +61,10 @@ def run(args: argparse.Namespace) -> None:
         record = folder / f"evaluation.{name}.json"
         StageLedger(record, settings_of_model_alone(other), args.resume and record.is_file())
     names = method_names(args.compare_baselines, others)
-    scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
+    with closing_endpoint(player), closing(judge) if judge is not None else nullcontext():
+        scores = play_all(evaluation, methods(player, args.compare_baselines, others, folder / REPLIES), names, ledger)
+        if judge is not None:
+            say(console, judge.spent())
     write_results(evaluation, scores, ledger, {name: other.model.name for name, other in others.items()})
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stepsearch.cli.assembly import settings_of_model
-from stepsearch.cli.players import ENDPOINT, SCRIPTED, AnyPlayer, ScriptedPlayer, open_player
+from stepsearch.cli.players import ENDPOINT, SCRIPTED, AnyPlayer, ScriptedPlayer, closing_endpoint, open_player
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError
 from stepsearch.evaluation.baselines import BASELINES
@@ -56,7 +56,8 @@ def methods(
         for name in BASELINES:
             yield name, player.baseline_runner(name, temperature)
     for name, config in others.items():
-        yield name, open_player(config, player.search, replies).runner(temperature)
+        with closing_endpoint(open_player(config, player.search, replies)) as other:
+            yield name, other.runner(temperature)
 
 
 def method_names(baselines: bool, others: Mapping[str, Config]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from stepsearch.cli.assembly import build_policy
 from stepsearch.cli.players import Player
 from stepsearch.cli.progress import StageDisplay
+from stepsearch.cli.run_records import UNKNOWN, Origin, warm_start_record
 from stepsearch.cli.searching import guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
@@ -17,7 +18,7 @@ from stepsearch.data.synthetic import write_world
 from stepsearch.evaluation.evaluator import question_seeds, read_predictions, run_questions, write_predictions
 from stepsearch.evaluation.metrics import EvaluationMetrics, measure
 from stepsearch.evaluation.result_files import predictions_path
-from stepsearch.models.step_search_model import StepSearchModel, model_record
+from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCESSED_TRAIN, CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import raw_sources
 from stepsearch.progress import Advance
@@ -144,18 +145,26 @@ def prepare_data(raw: Path, folder: Path) -> None:
     prepare_splits(sources, folder, None, CorpusPlan(contexts=True), report=lambda line: None)
 
 
-def start_warm(config: Config, questions: list[Question], folder: Path, advance: Advance) -> None:
+def start_warm(
+    config: Config, questions: list[Question], folder: Path, advance: Advance, origin: Origin = UNKNOWN
+) -> None:
     """Save the policy that training starts from.
 
     Raises:
         TrainingError: the questions yield no demonstrations.
     """
     policy = build_policy(config, questions, build_search_engine(config.search), advance)
-    policy.save(folder, model_record(config))
+    policy.save(folder, warm_start_record(config, questions, origin))
 
 
 def train_run(
-    config: Config, files: QuestionFiles, policy: StepSearchModel, folder: RunFolder, resume: bool, advance: Advance
+    config: Config,
+    files: QuestionFiles,
+    policy: StepSearchModel,
+    folder: RunFolder,
+    resume: bool,
+    advance: Advance,
+    command: str | None = None,
 ) -> None:
     """Train a policy in a run's folder.
 
@@ -172,6 +181,7 @@ def train_run(
         eval_questions=read_questions(files.dev),
         resume=resume,
         advance=advance,
+        origin=Origin(files.train, files.dev, command),
     )
 
 

@@ -1,6 +1,7 @@
 """`stepsearch prepare-data`: raw benchmark files to training data and a knowledge base."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from stepsearch.cli.audit import audit_corpus, read_all
@@ -29,10 +30,10 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("nothing to prepare: name --raw-musique-dir, --raw-dir, --hf-dataset or --corpus")
     corpus = CorpusPlan(args.build_knowledge_base, args.corpus, index=not args.without_index)
     report = prepare_splits(sources, folder, args.max_train_samples, corpus, report=print)
-    if report.paths:
+    if report.splits:
         # An earlier preparation's would not fit.
         (folder / AUDIT_FILE).unlink(missing_ok=True)
-    if report.paths and report.knowledge_base is not None and corpus.index:
+    if report.splits and report.knowledge_base is not None and corpus.index:
         _audit(report, report.knowledge_base)
     if report.train_path is not None:
         dev = f"--eval-musique-path {report.dev_path} " if report.dev_path is not None else ""
@@ -51,7 +52,11 @@ def _sources(args: argparse.Namespace) -> list[SplitSource]:
 
 def _audit(report: PreparationReport, knowledge_base: Path) -> None:
     console = open_console()
-    questions = read_all(report.paths, AUDITED_QUESTIONS)
+    questions = [
+        replace(question, dataset=f"{question.dataset} {split}")
+        for split, path in report.splits.items()
+        for question in read_all([path], AUDITED_QUESTIONS)
+    ]
     say(console, f"audit of the first {AUDITED_QUESTIONS} questions of each file ({len(questions):,}):")
     result = audit_corpus(questions, knowledge_base, NEAR_DUPLICATE, console)
     write_json(knowledge_base.parent / AUDIT_FILE, {"questions": len(questions)} | result.to_json())

@@ -15,6 +15,7 @@ from stepsearch.cli.experiment import (
     AFTER,
     BEFORE,
     DATA,
+    GENERATED,
     RUN_SHARES,
     START_SHARES,
     TRAINING,
@@ -33,6 +34,7 @@ from stepsearch.cli.experiment import (
 )
 from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.run_records import Origin, add_results, results_of, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import refuse_impossible
@@ -48,6 +50,7 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
+from stepsearch.training.processes import refuse_processes
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
 
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
     """
+    refuse_processes("quickstart")
     config_file = args.config or default_config_file()
     config = load_config(config_file, args.overrides)
     refuse_impossible(config)
@@ -78,8 +82,12 @@ def run(args: argparse.Namespace) -> None:
     engine_asked = "search.engine_type" in asked_keys(config_file, args.overrides)
     progress = StageProgress(console, {**START_SHARES, **RUN_SHARES})
     with progress.running():
-        before, after = Quickstart(config, folder, engine_asked).run(Stages(ledger, progress))
+        before, after = Quickstart(config, folder, engine_asked, typed_command(args.typed)).run(
+            Stages(ledger, progress)
+        )
     figures = {"before": before.measure(), "after": after.measure()}
+    for model, measured in ((folder.checkpoints / "warm_start", "before"), (folder.best_model, "after")):
+        add_results(model, results_of(GENERATED, figures[measured].greedy))
     summary = summarise(config, ledger, figures)
     write_json(folder.root / "summary.json", summary)
     console.print(results_table(config.seed, ledger, figures))
@@ -103,9 +111,11 @@ class Quickstart:
         config: all settings.
         folder: the run.
         engine_asked: whether the user named the search engine.
+        command: as it was typed.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, engine_asked: bool) -> None:
+    def __init__(self, config: Config, folder: RunFolder, engine_asked: bool, command: str) -> None:
+        self._command = command
         self._config = config
         self._folder = folder
         self._engine_asked = engine_asked
@@ -127,11 +137,12 @@ class Quickstart:
         return self._before.read(), self._after.read()
 
     def _start_warm(self, advance: Advance) -> None:
-        start_warm(self._searching_config(), read_questions(self._files.train), self._warm_start, advance)
+        origin = Origin(self._files.train, command=self._command)
+        start_warm(self._searching_config(), read_questions(self._files.train), self._warm_start, advance, origin)
 
     def _train(self, begun: bool, advance: Advance) -> None:
         policy = StepSearchModel.load(self._warm_start)
-        train_run(self._searching_config(), self._files, policy, self._folder, begun, advance)
+        train_run(self._searching_config(), self._files, policy, self._folder, begun, advance, self._command)
 
     def _evaluate(self, model: Path, files: PredictionFiles, advance: Advance) -> None:
         policy = StepSearchModel.load(model)

@@ -3,17 +3,21 @@
 import argparse
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from stepsearch.cli.assembly import TINY
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
+from stepsearch.cli.run_records import WARM_START, Origin, run_record, typed_command
 from stepsearch.cli.searching import find_corpus, guard
 from stepsearch.config import Config, WarmStartPhase, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError, TrainingError
+from stepsearch.models.run_record import RUN, QuestionsUsed
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.preparation.demonstration_files import read_demonstrations
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, Observed
@@ -25,7 +29,6 @@ from stepsearch.training.imitation import Imitation, ImitationSummary, OnUpdate
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.run_folder import RunFolder
 
-WARM_START = "warm start"
 # Scripts without flaws: what they show is the form of an episode, and queries that find.
 _FLAWLESS = WarmStartPhase(kind="demonstrations", updates=1)
 
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     with MetricLog(folder.logs, step=0, tensorboard=config.logging.tensorboard) as log, progress.running():
         with progress.stage(WARM_START) as advance:
             summary = imitation.run(log, _updates_shown(advance))
-        policy.save(folder.best_model, model_record(config))
+        policy.save(folder.best_model, _record(config, args, len(examples)))
     say(console, _closing_words(summary, folder))
 
 
@@ -84,6 +87,14 @@ def write_demonstrations(config: Config, questions: Path) -> list[Demonstration]
             "questions, or give --demonstrations"
         )
     return written
+
+
+def _record(config: Config, args: argparse.Namespace, count: int) -> dict[str, Any]:
+    """Return what the saved model is to remember, and its card to say."""
+    run = run_record(config, WARM_START, (), Origin(command=typed_command(args.typed)))
+    file: Path = args.demonstrations or args.musique_path
+    run = replace(run, questions=(QuestionsUsed("demonstrations", file.name, {"": count}),))
+    return {**model_record(config), RUN: run.to_json()}
 
 
 def _check_unused(folder: RunFolder) -> None:

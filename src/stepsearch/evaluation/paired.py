@@ -74,6 +74,11 @@ def compare_predictions(first: Path, second: Path) -> PairedResult:
     )
 
 
+def p_in_words(p_value: float) -> str:
+    """Return a p-value for people: what is as small as so many swaps can tell is said to be smaller than twice that."""
+    return f"p < {2 / _SWAPS:g}" if p_value <= 1 / _SWAPS else f"p = {p_value:.2g}"
+
+
 def permutation_p_value(differences: Numbers, seed: int = 0) -> float:
     """Return how often the mean is as far from 0 as it is when each question's two results are swapped by chance.
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from stepsearch.evaluation.bootstrap import Interval
 from stepsearch.evaluation.figures import Figure, Figures, MethodFigures
-from stepsearch.evaluation.paired import PairedResult
+from stepsearch.evaluation.paired import PairedResult, p_in_words
 
 LABELS = {
     "em": "EM",
@@ -102,7 +102,7 @@ def paired_sheet(name: str, result: PairedResult, first: str, second: str) -> Sh
     note = (
         f"A is {first}, B is {second}; {result.first.questions} questions that both have"
         f"{left_out if result.only_first or result.only_second else ''}; 95 % bootstrap intervals over questions, "
-        f"paired; EM differs by chance alone with p = {result.p_value:.2g} (permutation test)"
+        f"paired; EM differs by chance alone with {p_in_words(result.p_value)} (permutation test)"
     )
     return Sheet(f"{name}: B minus A", ["", "A", "B", "B minus A"], rows, note)
 

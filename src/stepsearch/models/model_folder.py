@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json`, `model.safetensors`, tokenizer, and `stepsearch.json` beside them."""
+"""A model as a folder: `config.json`, `model.safetensors`, tokenizer, and `stepsearch.json` and a card beside them."""
 
 import json
 import os
@@ -12,10 +12,21 @@ import torch
 from huggingface_hub import model_info
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
+from stepsearch.data.whole_files import write_text
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
+from stepsearch.models.model_card import CARD, model_card
+from stepsearch.models.run_record import RUN, RunRecord
 from stepsearch.protocol import TAGS
 
 RECORD = "stepsearch.json"
@@ -55,6 +66,19 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     if wrong:
         raise ModelError(f"model {name}: the weights lack {sorted(wrong)[0]} that config.json asks for")
     return causal_lm
+
+
+def load_config_of(name: str) -> PreTrainedConfig:
+    """Return the `config.json` of a folder or hub name.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    where = _source(name)
+    try:
+        return AutoConfig.from_pretrained(name, **where)
+    except LOAD_ERRORS as error:
+        raise ModelError(_explain(name, error)) from None
 
 
 def end_ids(causal_lm: PreTrainedModel) -> list[int]:
@@ -104,8 +128,17 @@ def save_model_folder(
     hf_tokenizer: PreTrainedTokenizerFast,
     record: Mapping[str, Any],
     adapters: Adapters | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model folder that appears whole or not at all; one that stood there is replaced.
+
+    Args:
+        folder: where.
+        causal_lm: the model.
+        hf_tokenizer: its tokenizer.
+        record: the content of `stepsearch.json`.
+        adapters: worked into the weights, and written beside them too.
+        weights: the model's, where it does not hold them itself.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -114,15 +147,52 @@ def save_model_folder(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        causal_lm.save_pretrained(temporary, state_dict=None if adapters is None else adapters.merged(causal_lm))
+        state = weights if adapters is None else adapters.merged(causal_lm)
+        causal_lm.save_pretrained(temporary, state_dict=None if state is None else dict(state))
         if adapters is not None:
             adapters.save(temporary / ADAPTER_FOLDER, causal_lm.config.name_or_path or "")
         hf_tokenizer.save_pretrained(temporary)
-        content = json.dumps({"grammar": list(TAGS), **record}, indent=2, ensure_ascii=False)
-        (temporary / RECORD).write_text(content + "\n", encoding="utf-8")
+        for name, text in _own_files({"grammar": list(TAGS), **record}, has_adapter=adapters is not None).items():
+            (temporary / name).write_text(text, encoding="utf-8")
         replace_folder(temporary, folder)
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from None
+
+
+def read_run(name: str) -> RunRecord | None:
+    """Return what `stepsearch.json` in a folder says of the run that made the model; None where it says nothing.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    record = read_record(name)
+    if RUN not in record:
+        return None
+    try:
+        return RunRecord.from_json(record[RUN])
+    except ValueError as error:
+        raise ModelError(f"{Path(name) / RECORD}, {RUN}: {error}; save the model again") from None
+
+
+def rewrite_run(folder: Path, run: RunRecord) -> None:
+    """Let a saved model's `stepsearch.json` and card say something else of its run.
+
+    Raises:
+        ModelError: the folder's record is damaged.
+        DataError: it cannot be written.
+    """
+    record = read_record(str(folder)) | {RUN: run.to_json()}
+    for name, text in _own_files(record, has_adapter=(folder / ADAPTER_FOLDER).is_dir()).items():
+        write_text(folder / name, text)
+
+
+def _own_files(record: Mapping[str, Any], *, has_adapter: bool) -> dict[str, str]:
+    """Return what lies beside the files of transformers, by name."""
+    run = RunRecord.from_json(record[RUN]) if RUN in record else None
+    return {
+        RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+        CARD: model_card(run, record["prompt"], has_adapter=has_adapter),
+    }
 
 
 def replace_folder(temporary: Path, folder: Path) -> None:

@@ -23,6 +23,11 @@ def build_tiny_policy(seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
     return causal_lm, tokenizer
 
 
+def tiny_config() -> Qwen2Config:
+    """Return the tiny policy's configuration."""
+    return _architecture(build_tiny_tokenizer())
+
+
 def _architecture(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
     """Return the size that was measured to learn to search (docs/experiment_log.md)."""
     ids = tokenizer.get_vocab()

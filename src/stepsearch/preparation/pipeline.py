@@ -54,9 +54,10 @@ class PreparationReport:
     knowledge_base: Path | None
 
     @property
-    def paths(self) -> list[Path]:
-        """Return the processed files that were written."""
-        return [path for path in (self.train_path, self.dev_path, self.test_path) if path is not None]
+    def splits(self) -> dict[str, Path]:
+        """Return the processed files that were written, by split."""
+        paths = {TRAIN: self.train_path, DEV: self.dev_path, TEST: self.test_path}
+        return {split: path for split, path in paths.items() if path is not None}
 
 
 @dataclass(frozen=True, slots=True)

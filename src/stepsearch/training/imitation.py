@@ -89,7 +89,7 @@ class Imitation:
         self._policy = policy
         self._accelerator = _one_process(self._training.mixed_precision, policy.causal_lm.device)
         self._visits = self._training.offload in ("reference", "all")
-        self._reference = self._loaded_policy()
+        self._reference = self._loaded_policy(config)
         if self._training.gradient_checkpointing:
             policy.enable_gradient_checkpointing()
         learner = Learner.of(policy.causal_lm, self._settings.learning_rate, 0.0, self._training.weight_decay)
@@ -127,13 +127,13 @@ class Imitation:
                 return ImitationSummary(number, len(batches), reason, measured)
         return ImitationSummary(len(batches), len(batches), None, measured)
 
-    def _loaded_policy(self) -> StepSearchModel | None:
+    def _loaded_policy(self, config: Config) -> StepSearchModel | None:
         """Return what reads as the policy did when it was loaded; None where that would take memory for nothing."""
         if self._policy.adapters is not None:
             return self._policy
         if self._settings.stop_kl is None:
             return None
-        reference = prepare_reference(self._policy, self._accelerator, self._visits)
+        reference = prepare_reference(self._policy, config, self._accelerator)
         return reference if isinstance(reference, StepSearchModel) else None
 
     def _batches(self) -> list[list[Example]]:

@@ -10,7 +10,7 @@ from stepsearch.errors import DataError
 from stepsearch.evaluation.evaluator import write_predictions
 from stepsearch.evaluation.figures import measure_methods
 from stepsearch.evaluation.metrics import score_episode
-from stepsearch.evaluation.paired import compare_predictions, permutation_p_value, shared_files
+from stepsearch.evaluation.paired import compare_predictions, p_in_words, permutation_p_value, shared_files
 from stepsearch.types import Question, StopReason, Trajectory
 
 
@@ -113,3 +113,11 @@ def test_files_are_found_by_dataset(tmp_path: Path) -> None:
         shared_files(one, b)
     with pytest.raises(DataError, match="has no predictions"):
         shared_files(a, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "words"),
+    [(1 / 20_001, "p < 0.0001"), (2 / 20_001, "p = 0.0001"), (0.0312, "p = 0.031"), (1.0, "p = 1")],
+)
+def test_a_p_value_that_swaps_cannot_tell_from_0_is_a_bound(p_value: float, words: str) -> None:
+    assert p_in_words(p_value) == words

@@ -6,13 +6,14 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2ForCausalLM
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ConfigError
 from stepsearch.models import StepSearchModel
 from stepsearch.models.adapters import ACTOR, CRITIC, add_adapters
 from stepsearch.models.value_model import ValueModel
+from stepsearch.training.preflight import check_weights
 
 IDS = torch.arange(24).view(2, 12)
 MASK = torch.tensor([[0] * 4 + [1] * 8] * 2)
@@ -43,6 +44,20 @@ def test_fresh_adapters_change_nothing_and_the_trunk_is_frozen(policy: StepSearc
     # Seven linear layers in each of two blocks, two matrices each; the head has none.
     assert len(learning) == 2 * 7 * 2
     assert all(f".{ACTOR}." in name for name in learning)
+
+
+def test_adapters_of_a_trunk_in_half_precision_learn_in_float32(tokenizer, policy: StepSearchModel) -> None:
+    half = StepSearchModel(Qwen2ForCausalLM(policy.causal_lm.config).to(torch.bfloat16), policy.tokenizer)
+    half.adapters = add_adapters(half.causal_lm, LoraSettings(rank=2, alpha=8), seed=0, with_critic=True)
+    assert {p.dtype for p in half.causal_lm.parameters() if p.requires_grad} == {torch.float32}
+
+    plain = scores(half)
+    with torch.autocast("cpu", torch.bfloat16):
+        half(IDS, MASK).logprobs.sum().backward()
+    torch.testing.assert_close(scores(half), plain)
+    gradients = [p.grad for p in half.causal_lm.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
 
 
 def test_each_network_has_its_own_adapter_and_the_reference_has_none(policy: StepSearchModel) -> None:
@@ -124,3 +139,14 @@ def test_layers_that_there_are_not_are_refused(policy: StepSearchModel) -> None:
     plain = Qwen2ForCausalLM(policy.causal_lm.config)
     with pytest.raises(ConfigError, match=r"lora\.target_modules"):
         add_adapters(plain, LoraSettings(rank=2, target_modules=("nowhere",)), seed=0, with_critic=False)
+
+
+def test_on_a_16_bit_trunk_adapters_have_32_bits() -> None:
+    config = AutoConfig.for_model(
+        "qwen2", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, vocab_size=64
+    )
+    causal_lm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    add_adapters(causal_lm, LoraSettings(rank=2), seed=0, with_critic=True)
+    kinds = {(".lora_" in name, parameter.dtype) for name, parameter in causal_lm.named_parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    check_weights(causal_lm)

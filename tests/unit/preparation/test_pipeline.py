@@ -208,7 +208,7 @@ def test_the_other_benchmarks_are_prepared_with_whatever_split_is_there(dataset,
     expected = read_benchmark(real_data / sample, dataset).questions
     assert read_questions(result.dev_path) == expected
     assert (result.train_questions, result.dev_questions, result.passages) == (None, len(expected), passages)
-    assert result.paths == [tmp_path / "out" / "dev_processed.json"]
+    assert result.splits == {"dev": tmp_path / "out" / "dev_processed.json"}
     assert result.without_golden == 0
     assert all(question.golden_passages and question.sub_questions for question in read_questions(result.dev_path))
 
@@ -241,7 +241,7 @@ def test_a_corpus_alone(tmp_path):
     lines = []
     plan = CorpusPlan(file=tmp_path / "corpus.jsonl.gz")
     result = prepare_splits([], tmp_path / "out", None, plan, lines.append)
-    assert (result.passages, result.paths) == (3, [])
+    assert (result.passages, result.splits) == (3, {})
     assert list(KnowledgeBase.open(result.knowledge_base)) == passages
     assert BM25SearchEngine.open(result.knowledge_base).search("title 2", 1)[0].id == "2"
     assert lines[0] == "knowledge_base: 3 passages from corpus.jsonl.gz"

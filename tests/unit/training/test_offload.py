@@ -64,3 +64,5 @@ def test_a_reference_that_is_the_frozen_trunk_cannot_leave() -> None:
     with pytest.raises(ConfigError, match=r"training\.offload: with lora\.rank"):
         load_config(None, ["lora.rank=8", "training.offload=all"])
     assert load_config(None, ["lora.rank=8", "training.offload=optimizer"])
+    with pytest.raises(ConfigError, match=r"training\.offload to none"):
+        load_config(None, ["training.parallel=fsdp", "training.offload=optimizer"])

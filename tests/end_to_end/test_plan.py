@@ -1,0 +1,134 @@
+"""`stepsearch plan`, offline: on every recipe, as tables and as JSON, and with a trial."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Qwen2Config
+
+from stepsearch.cli.arguments import DEVICES as NAMES
+from stepsearch.cli.main import USER_ERROR, main
+from stepsearch.config import load_config
+from stepsearch.training.planning.devices import DEVICES
+
+RECIPES = Path(__file__).parents[2] / "config"
+
+
+def plan(*arguments: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, Any]:
+    assert main(["plan", "--json", *arguments]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def shape_folder(tmp_path: Path) -> Path:
+    """A folder with a `config.json` alone."""
+    config = Qwen2Config(
+        vocab_size=2048,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        dtype="float32",
+    )
+    config.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def small(folder: Path) -> list[str]:
+    """Return overrides that make a step of a few thousand tokens."""
+    return [
+        f"model.name={folder}",
+        "model.max_length=256",
+        "rollout.max_turn_tokens=32",
+        "rollout.max_observation_tokens=64",
+        "rollout.max_passage_tokens=32",
+        "training.batch_size=4",
+        "training.microbatch_tokens=512",
+        "training.threads=1",
+        "evaluation.dev_questions=8",
+    ]
+
+
+def test_every_device_can_be_named() -> None:
+    assert tuple(DEVICES) == NAMES
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_is_planned_by_the_command_that_it_names(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = RECIPES / f"{recipe}.yaml"
+    named = re.search(r"stepsearch plan --config config/\S+ ?(.*)", path.read_text(encoding="utf-8"))
+    flags = shlex.split(named[1]) if named else ["--devices", "16"] if recipe == "config" else []
+    planned = plan("--config", str(path), *flags, capsys=capsys)
+    config = load_config(path)
+    assert planned["refusal"] is None
+    assert planned["episodes"] == config.training.batch_size * config.training.rollouts_per_question
+    assert planned["steps"] == config.training.max_steps
+    assert planned["peak"]["bytes"] < (DEVICES[planned["assumed"]["device"]["name"]].memory_bytes or 2**40)
+
+
+def test_qwen_2_5_3b_in_full_does_not_fit_one_h100(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", str(RECIPES / "paper-3b.yaml"), "--device", "h100"]) == USER_ERROR
+    shown = capsys.readouterr()
+    assert "policy                           │                                      3.09 B" in shown.out
+    assert "always: optimiser states                  │           46.0 GiB" in shown.out
+    assert re.match(
+        r"error: \d+\.\d GiB are needed during the update, and h100 has 79\.0 GiB: it fits with ", shown.err
+    )
+    assert "lora.rank=32 model.dtype=bfloat16" in shown.err
+    assert "--devices 2" in shown.err
+
+
+def test_the_user_says_what_the_device_can(shape_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [
+        "--device",
+        "h100",
+        "--memory-gib",
+        "100",
+        "--teraflops",
+        "2",
+        "--gigabytes-per-second",
+        "3",
+        "--prompt-tokens",
+        "9",
+    ]
+    assumed = plan(*flags, *small(shape_folder), capsys=capsys)["assumed"]
+    assert assumed["device"] == {
+        "name": "h100",
+        "memory_bytes": 100 * 2**30,
+        "bfloat16_flops": 2e12,
+        "float32_flops": 2e12,
+        "bandwidth": 3e9,
+    }
+
+
+def test_a_trial_measures_sampling_reading_and_learning(shape_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--measure", "--prompt-tokens", "20", "--searches", "1", "--turn-tokens", "16"]
+    planned = plan(*flags, *small(shape_folder), capsys=capsys)
+    assert planned["tokens"]["expected"] == {"prompt": 20, "sampled": 32, "observed": 64, "total": 116, "step": 464}
+    seconds = planned["seconds"]
+    assert seconds["measured"] is True
+    assert min(seconds[part] for part in ("rollout", "reading", "update", "evaluation")) > 0
+    # 512 tokens hold 4 episodes of 116.
+    assert (planned["measured"]["episodes"], planned["measured"]["update_episodes"]) == (4, 4)
+    # 8 dev questions every 20 steps cost a tenth of the rollout of 4 episodes.
+    assert seconds["evaluation"] == pytest.approx(seconds["rollout"] / 10)
+
+
+def test_a_trial_with_adapters_and_a_shared_critic(shape_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["lora.rank=2", "model.dtype=bfloat16", "training.critic=shared"]
+    planned = plan("--measure", "--prompt-tokens", "20", *small(shape_folder), *overrides, capsys=capsys)
+    assert planned["seconds"]["update"] > 0
+
+
+def test_a_model_that_nobody_knows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["plan", "model.name=somebody/unheard-of"]) == USER_ERROR
+    assert "the dimensions of these are known without it" in capsys.readouterr().err
