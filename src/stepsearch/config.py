@@ -35,7 +35,9 @@ class ModelSettings(Section):
     prompt: Literal["auto", "question", "instructions", "chat"] = Field(
         default="auto", description="Prompt style; auto: as the model was trained, else chat where it has a template."
     )
-    attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
+    attention: str = Field(
+        default="auto", description="transformers' attention implementation for training; auto: sdpa where it can be."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where it is; auto: on a GPU where there is one, the embedded policy on the CPU."
     )
@@ -295,6 +297,10 @@ class TrainingSettings(Section):
     value_warmup_steps: int = Field(default=0, ge=0, description="First steps that train the critic alone.")
     value_warmup_epochs: int = Field(default=1, ge=1, description="Passes over each batch during the value warm-up.")
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations to save memory.")
+    offload: Literal["none", "optimizer", "reference", "all"] = Field(
+        default="none",
+        description="What is in main memory while the accelerator does not need it: optimiser states, reference.",
+    )
     mixed_precision: Literal["no", "bf16"] = Field(default="no", description="accelerate's mixed precision.")
     old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
         default="auto",
@@ -349,8 +355,27 @@ class WarmStartPhase(Section):
     vague_query: float = Field(default=0.0, ge=0, le=1, description="Chance to ask without naming the entity first.")
 
 
+class ImitationSettings(Section):
+    """The command `warm-start`: any model learns to write whole demonstrations."""
+
+    learning_rate: float = Field(default=1e-5, gt=0, description="AdamW's peak rate; adapters take ten times as much.")
+    epochs: int = Field(default=2, ge=1, description="Passes over the demonstrations.")
+    batch_size: int = Field(default=32, ge=1, description="Demonstrations per update.")
+    warmup_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the updates with a rising rate; it falls linearly to the end."
+    )
+    held_out: float = Field(
+        default=0.05, ge=0, lt=1, description="Share of the demonstrations that is not learned, but measured on."
+    )
+    measure_every: int = Field(default=10, ge=1, description="Updates between measurements.")
+    stop_kl: float | None = Field(
+        default=None, gt=0, description="End when the KL to the model as it was loaded is above."
+    )
+    stop_entropy: float | None = Field(default=None, gt=0, description="End when the entropy is below.")
+
+
 class WarmStartSettings(Section):
-    """Supervised start on scripted, imperfect demonstrations. Only the tiny policy needs it."""
+    """Supervised start: of the tiny policy on scripted, imperfect demonstrations; of any model by `warm-start`."""
 
     learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's rate for embeddings, norms and biases.")
     matrix_learning_rate: float = Field(default=0.02, gt=0, description="Muon's rate for hidden matrices.")
@@ -358,6 +383,7 @@ class WarmStartSettings(Section):
     phases: tuple[WarmStartPhase, ...] = Field(
         default=(), description="The curriculum, in order; empty: no warm start."
     )
+    imitation: ImitationSettings = ImitationSettings()
 
 
 class EvaluationSettings(Section):
@@ -417,6 +443,15 @@ class Config(Section):
             )
         if self.training.critic == "group" and self.training.value_warmup_steps:
             raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
+        if self.lora.rank and self.training.offload in ("reference", "all"):
+            raise ValueError(
+                "training.offload: with lora.rank the reference is the frozen trunk itself; set optimizer or none"
+            )
+        if self.training.parallel == "fsdp" and self.training.offload != "none":
+            raise ValueError(
+                "training.parallel=fsdp keeps a share of optimiser states and reference in each process: set "
+                "training.offload to none"
+            )
         if self.training.parallel == "fsdp" and self.lora.rank:
             raise ValueError(
                 "training.parallel=fsdp shares whole networks out, and with lora.rank two take turns on one trunk: set "

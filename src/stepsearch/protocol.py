@@ -53,6 +53,8 @@ PROMPTS = {
 _ANY_TAG = re.compile(rf"<(\s*/?\s*(?:{'|'.join(TAG_NAMES)})\s*)>", re.IGNORECASE)
 _CONTROL = re.compile(r"<(\|[^|<>\n]*\|)>")
 _SPACES = re.compile(r"\s+")
+# A title may have one level of parentheses, as "The Red Fox (film)" has.
+_HEADING = re.compile(r"^Doc \d+(?: ?\(Title: ((?:[^()\n]|\([^()\n]*\))*)\))?(?=\s|$)", re.MULTILINE)
 _BLOCK = re.compile(rf"<({'|'.join(TAG_NAMES)})>(.*?)(?:</\1>|\Z)", re.DOTALL)
 _INFORMATION_BLOCK = re.compile(rf"<({INFORMATION})>(.*?)(?:</\1>|\Z)", re.DOTALL)
 
@@ -158,6 +160,24 @@ def neutralise_control(text: str) -> str:
 def passage_heading(rank: int, title: str) -> str:
     """Return what stands before the body of the passage at `rank` (from 1)."""
     return f"Doc {rank} (Title: {neutralise(title)}) " if title else f"Doc {rank} "
+
+
+def parse_documents(information: str) -> list[tuple[str, str]]:
+    """Return title and body of each document of a search result, as `passage_heading` begins them.
+
+    What begins no document is one without a title; a result that found nothing has none.
+    """
+    text = information.strip()
+    if text in ("", NO_RESULTS, SEARCH_FAILED):
+        return []
+    headings = list(_HEADING.finditer(text))
+    if not headings or headings[0].start() > 0:
+        return [("", text)]
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
+    return [
+        ((heading[1] or "").strip('" '), text[heading.end() : end].strip())
+        for heading, end in zip(headings, ends, strict=True)
+    ]
 
 
 def render_prompt(style: str, question: str) -> str:

@@ -257,6 +257,17 @@ def test_a_collapse_ends_the_run_with_a_checkpoint_and_a_model(tmp_path: Path) -
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"step-000001", "best_model"}
 
 
+def test_what_is_kept_in_main_memory_changes_nothing(tmp_path: Path) -> None:
+    runs = [train(tmp_path / place, {"training.offload": place, "training.max_steps": 3}) for place in ("none", "all")]
+    for kept, moved in zip(*runs, strict=True):
+        exact = [key for key in kept if key.split("/")[0] in ("policy", "value", "reward", "optim")]
+        exact = [key for key in exact if not key.endswith("per_second")]
+        assert {key: moved[key] for key in exact} == {key: kept[key] for key in exact}
+    # What a resumed run finds, it may keep elsewhere.
+    again = train(tmp_path / "all", {"training.offload": "optimizer", "training.max_steps": 4}, resume=True)
+    assert len(again) == 4
+
+
 LORA = {"lora.rank": 4, "training.learning_rate": 1e-2, "training.critic_learning_rate": 1e-2}
 
 

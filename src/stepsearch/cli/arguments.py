@@ -43,6 +43,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _audit(_command(commands, "audit", "Check that a corpus has what questions need, and what training has seen."))
     _export(_command(commands, "export", "Write questions or a knowledge base in the formats of other programs."))
     _plan(_command(commands, "plan", "Say what a run needs before it starts: memory, time and disk."))
+    _warm_start(_command(commands, "warm-start", "Let any model learn the form of an episode from demonstrations."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
     _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
@@ -194,6 +195,18 @@ def _annotate(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, metavar="FILE", help="Replies that are paid for. Default: beside the output.")
     add("--dry-run", action="store_true", help="Estimate requests, tokens and cost; send nothing.")
     _config(parser)
+
+
+def _warm_start(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--demonstrations", type=Path, metavar="FILE", help="Chat messages or tagged text, a JSON object a line."
+    )
+    source.add_argument(
+        "--musique-path", type=Path, metavar="FILE", help="Questions, whose reference queries are demonstrated."
+    )
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The model, and its logs.")
+    _settings(parser)
 
 
 def _train(parser: argparse.ArgumentParser) -> None:

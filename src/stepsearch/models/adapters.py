@@ -54,13 +54,18 @@ class Adapters:
 
     def merged(self, causal_lm: PreTrainedModel) -> Generator[tuple[str, Tensor]]:
         """Yield each weight, under the name it had without adapters, with the actor's adapter worked in."""
+        # A layer wraps the weight of a linear one, or a parameter that holds those of all experts.
+        layers = {
+            _without_adapters(f"{name}.{getattr(layer, 'parameter_name', 'weight')}"): layer
+            for name, layer in self._layers.items()
+        }
         for name, weight in causal_lm.state_dict().items():
             if ".lora_" in name:
                 continue
-            layer = self._layers.get(name.removesuffix(".base_layer.weight"))
-            if layer is not None:
-                weight = weight + layer.get_delta_weight(ACTOR).to(weight.dtype)
-            yield name.replace(".base_layer.", "."), weight
+            plain = _without_adapters(name)
+            if plain in layers:
+                weight = weight + layers[plain].get_delta_weight(ACTOR).to(weight.dtype)
+            yield plain, weight
 
     def save(self, folder: Path, base: str) -> None:
         """Write the actor's adapter as peft does, to be loaded onto `base`."""
@@ -86,6 +91,11 @@ class Adapters:
             if name is not None:
                 layer.set_adapter(name)
         self._on = name
+
+
+def _without_adapters(name: str) -> str:
+    """Return the name that a weight had before layers were wrapped, once for each parameter that has an adapter."""
+    return name.replace(".base_layer", "")
 
 
 def using(adapters: Adapters | None, name: str | None) -> AbstractContextManager[None]:
@@ -122,6 +132,8 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # The critic's is the second.
+        # Those of experts' parameters, which peft expects to be modules.
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
         try:
             for name in (ACTOR, CRITIC) if with_critic else (ACTOR,):
                 inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)

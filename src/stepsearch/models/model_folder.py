@@ -41,6 +41,11 @@ LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, Attribute
 def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     """Return the causal LM of a folder or hub name.
 
+    Args:
+        name: the folder or hub name.
+        dtype: of the weights; auto: as they were saved.
+        attention: transformers' implementation; auto: its own choice.
+
     Raises:
         ModelError: it cannot be found or read, or its weights do not belong to its `config.json`.
     """
@@ -48,7 +53,11 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=kind, attn_implementation=attention, output_loading_info=True, **where
+            name,
+            dtype=kind,
+            attn_implementation=None if attention == "auto" else attention,
+            output_loading_info=True,
+            **where,
         )
     except LOAD_ERRORS as error:
         raise ModelError(_explain(name, error)) from None

@@ -1,28 +1,26 @@
 """The policy: any transformers causal LM, with log-probabilities of sampled tokens, loading and saving.
 
-Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size, V vocabulary.
+Shapes: B episodes, T positions (right-padded), N sampled tokens, V vocabulary.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from stepsearch.config import Config, ModelSettings, as_mapping
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ACTOR, Adapters, using
 from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
+from stepsearch.models.output_head import OutputHead, score_tokens
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.models.trunk import chosen_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
 from stepsearch.models.value_model import ValueHead
 
-# Logits for more elements than this are made in pieces, and made again in the backward pass instead of being kept.
-PROJECTION_ELEMENTS = 2**27
 HEAD_TOLERANCE = 1e-4
 
 
@@ -59,7 +57,7 @@ class StepSearchModel(nn.Module):
         self.record = dict(record or {})
         self.value_head: ValueHead | None = None
         self.adapters: Adapters | None = None
-        self._head_is_plain = _self_test(self.causal_lm)
+        self._head = _understood_head(self.causal_lm)
 
     @classmethod
     def load(cls, settings: ModelSettings | str | Path) -> "StepSearchModel":
@@ -137,12 +135,35 @@ class StepSearchModel(nn.Module):
         with using(self.adapters, None):
             return self._scores(input_ids, response_mask, temperature, with_entropy)
 
+    @torch.no_grad()
+    def log_distributions(self, input_ids: Tensor, response_mask: Tensor, *, as_loaded: bool) -> Iterator[Tensor]:
+        """Yield the log-probabilities [n, V] of every token in the place of each sampled one, some places at a time.
+
+        Args:
+            input_ids: as in `forward`.
+            response_mask: as in `forward`.
+            as_loaded: with all adapters off.
+        """
+        chosen = response_mask[:, 1:].bool()
+        adapter = None if as_loaded else ACTOR
+        if self._head is None:
+            with using(self.adapters, adapter):
+                logits = self.causal_lm(input_ids=input_ids, use_cache=False).logits[:, :-1][chosen]
+            yield torch.log_softmax(logits.float(), dim=-1)
+            return
+        with using(self.adapters, adapter):
+            hidden = hidden_before(cast(PreTrainedModel, self.causal_lm.get_decoder()), input_ids, chosen)
+        for states in self._head.pieces(hidden):
+            with using(self.adapters, adapter):
+                log_distribution = torch.log_softmax(self._head.logits(states).float(), dim=-1)
+            yield log_distribution
+
     def _scores(self, input_ids: Tensor, response_mask: Tensor, temperature: float, with_entropy: bool) -> TokenScores:
         chosen = response_mask[:, 1:].bool()
         targets = input_ids[:, 1:][chosen]
-        if self._head_is_plain:
-            hidden = hidden_before(self.causal_lm.get_decoder(), input_ids)[chosen]
-            logprobs, entropy = self._project(hidden, targets, temperature, with_entropy)
+        if self._head is not None:
+            hidden = hidden_before(cast(PreTrainedModel, self.causal_lm.get_decoder()), input_ids, chosen)
+            logprobs, entropy = self._head.score(hidden, targets, temperature, with_entropy)
         else:
             output = self.causal_lm(input_ids=input_ids, use_cache=False, output_hidden_states=True)
             hidden = output.hidden_states[-1][:, :-1][chosen]
@@ -152,35 +173,6 @@ class StepSearchModel(nn.Module):
             None if entropy is None else scatter_to_mask(entropy, chosen),
             None if self.value_head is None else scatter_to_mask(self.value_head(hidden), chosen),
         )
-
-    def _project(
-        self, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        head = cast(nn.Module, self.causal_lm.get_output_embeddings())
-
-        def score(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-            return score_tokens(head(states), ids, temperature, with_entropy)
-
-        rows = max(1, PROJECTION_ELEMENTS // self.causal_lm.config.get_text_config().vocab_size)
-        if len(hidden) <= rows:
-            return score(hidden, targets)
-        parts = [
-            checkpoint(score, states, ids, use_reentrant=False)
-            for states, ids in zip(hidden.split(rows), targets.split(rows), strict=True)
-        ]
-        logprobs, entropies = zip(*parts, strict=True)
-        return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
-
-
-def score_tokens(
-    logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return log-probabilities [N] of `targets` [N] and entropies [N] under softmax(logits [N, V] / temperature)."""
-    log_distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
-    logprobs = log_distribution.gather(1, targets[:, None])[:, 0]
-    if not with_entropy:
-        return logprobs, None
-    return logprobs, -(log_distribution.exp() * log_distribution).sum(dim=-1)
 
 
 def model_record(config: Config) -> dict[str, Any]:
@@ -196,10 +188,10 @@ def model_record(config: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _self_test(causal_lm: PreTrainedModel) -> bool:
-    """Return whether the head alone turns the trunk's hidden states into the model's logits.
+def _understood_head(causal_lm: PreTrainedModel) -> OutputHead | None:
+    """Return what turns the decoder's hidden states into the model's logits; None where that does not give them.
 
-    False where the model scales or caps its logits; those are then computed whole.
+    The logits of such a model are then computed whole.
 
     Raises:
         ModelError: the logits are not numbers, or a later token changes an earlier prediction, so this is no causal LM.
@@ -214,7 +206,8 @@ def _self_test(causal_lm: PreTrainedModel) -> bool:
     if not torch.allclose(logits[0, :-1], logits[1, :-1], rtol=0, atol=tolerance):
         raise ModelError(f"{type(causal_lm).__name__} sees later tokens: a policy has to be a causal language model")
     hidden = causal_lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    head = causal_lm.get_output_embeddings()
-    if head is None or hidden.shape[-1] != head.weight.shape[-1]:
-        return False
-    return torch.allclose(head(hidden).float(), logits, rtol=0, atol=tolerance)
+    weight = getattr(causal_lm.get_output_embeddings(), "weight", None)
+    if weight is None or hidden.shape[-1] != weight.shape[-1]:
+        return None
+    head = OutputHead(causal_lm)
+    return head if torch.allclose(head.logits(hidden).float(), logits, rtol=0, atol=tolerance) else None

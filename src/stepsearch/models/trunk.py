@@ -3,6 +3,8 @@
 Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -11,13 +13,31 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from stepsearch.config import TrainingSettings
 from stepsearch.errors import ConfigError
 
+# Attention that reads ragged rows, one after the other in a single row, as fast as rows of one length.
+_FOR_RAGGED_ROWS = ("flash_attention",)
 
-def hidden_before(trunk: nn.Module, input_ids: Tensor) -> Tensor:
-    """Return the hidden states [B, T - 1, D] from which the tokens at positions 1 .. T - 1 are predicted.
 
-    Padding stands on the right, so causal attention never sees it and no attention mask is needed.
+def hidden_before(trunk: PreTrainedModel, input_ids: Tensor, chosen: Tensor) -> Tensor:
+    """Return the hidden states [N, D] from which the chosen tokens are predicted.
+
+    Padding stands on the right, so causal attention never sees it and no attention mask is needed; where attention is
+    made for that, neither it nor what follows a row's last chosen token is read at all.
+
+    Args:
+        trunk: the decoder.
+        input_ids: [B, T].
+        chosen: [B, T - 1] which of the tokens at positions 1 .. T - 1.
     """
-    return trunk(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1]
+    implementation: Any = trunk.config._attn_implementation  # pyright: ignore[reportPrivateUsage] - no public way
+    if not str(implementation).startswith(_FOR_RAGGED_ROWS):
+        return trunk(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][chosen]
+    positions = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+    last = positions.masked_fill(~chosen, 0).amax(dim=1, keepdim=True)
+    read = positions <= last
+    # Positions that begin anew tell transformers where a row begins.
+    packed, places = input_ids[:, :-1][read][None], positions[read][None]
+    hidden = trunk(input_ids=packed, position_ids=places, use_cache=False).last_hidden_state[0]
+    return hidden[chosen[read]]
 
 
 def scatter_to_mask(values: Tensor, chosen: Tensor) -> Tensor:

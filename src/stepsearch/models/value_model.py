@@ -77,4 +77,4 @@ class ValueModel(nn.Module):
         """
         chosen = response_mask[:, 1:].bool()
         with using(self.adapters, CRITIC):
-            return scatter_to_mask(self.head(hidden_before(self.trunk, input_ids)[chosen]), chosen)
+            return scatter_to_mask(self.head(hidden_before(self.trunk, input_ids, chosen)), chosen)

@@ -43,6 +43,7 @@ FREE_KEYS = (
     "training.alarm_",
     "training.microbatch_tokens",
     "training.gradient_checkpointing",
+    "training.offload",
     "training.parallel",
     "search.timeout_seconds",
     "search.retries",

@@ -38,6 +38,10 @@ class DemonstrationBatch:
     written: Tensor
     tokens: int
 
+    def to(self, device: torch.device) -> "DemonstrationBatch":
+        """Return the batch on another device."""
+        return DemonstrationBatch(self.input_ids.to(device), self.written.to(device), self.tokens)
+
 
 class DemonstrationEncoder:
     """Turns demonstrations into the very tokens that a rollout would hold.
@@ -98,7 +102,7 @@ def endless_batches(
             )
         batches = _by_length(examples, tokens)
         rng.shuffle(batches)
-        yield from (_pad(batch, encoder.pad_id) for batch in batches)
+        yield from (pad_examples(batch, encoder.pad_id) for batch in batches)
 
 
 def permute_tokens(input_ids: Tensor, groups: Sequence[Tensor], generator: torch.Generator) -> Tensor:
@@ -124,7 +128,8 @@ def _by_length(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
     return batches
 
 
-def _pad(batch: Sequence[Example], pad_id: int) -> DemonstrationBatch:
+def pad_examples(batch: Sequence[Example], pad_id: int) -> DemonstrationBatch:
+    """Return examples padded to the longest."""
     longest = max(len(example.ids) for example in batch)
     ids = [example.ids + [pad_id] * (longest - len(example.ids)) for example in batch]
     written = [example.written + [0] * (longest - len(example.ids)) for example in batch]

@@ -2,19 +2,27 @@
 
 from collections.abc import Mapping
 
-from stepsearch.config import TrainingSettings
+from stepsearch.config import ImitationSettings, TrainingSettings
 
 # In full precision engine and trainer agree to about 1e-6.
 LOGPROB_GAP = 1e-3
 
 
-def collapse(metrics: Mapping[str, float], settings: TrainingSettings) -> str | None:
-    """Return why a run is to end early: the policy is too far from the reference, or all but deterministic."""
+def collapse(
+    metrics: Mapping[str, float], settings: TrainingSettings | ImitationSettings, section: str = "training"
+) -> str | None:
+    """Return why a run is to end early: the policy is too far from the reference, or all but deterministic.
+
+    Args:
+        metrics: of a step.
+        settings: the thresholds.
+        section: where they are set.
+    """
     kl, entropy = metrics.get("policy/kl_to_reference"), metrics.get("policy/entropy")
     if settings.stop_kl is not None and kl is not None and kl > settings.stop_kl:
-        return f"the KL to the reference is {kl:.3g}, above training.stop_kl={settings.stop_kl:g}"
+        return f"the KL to the reference is {kl:.3g}, above {section}.stop_kl={settings.stop_kl:g}"
     if settings.stop_entropy is not None and entropy is not None and entropy < settings.stop_entropy:
-        return f"the entropy is {entropy:.3g}, below training.stop_entropy={settings.stop_entropy:g}"
+        return f"the entropy is {entropy:.3g}, below {section}.stop_entropy={settings.stop_entropy:g}"
     return None
 
 

@@ -30,6 +30,8 @@ HEADLINE = {
     "rollout/searches_per_question": "searches",
     "rollout/golden_recall": "recall",
     "rollout/format_rate": "format",
+    "imitation/loss": "loss",
+    "imitation/held_out_loss": "held out",
     "policy/kl_to_reference": "kl",
     "policy/entropy": "entropy",
     "value/explained_variance": "explained",

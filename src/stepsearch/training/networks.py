@@ -18,6 +18,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.adapters import CRITIC, add_adapters, using
 from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
+from stepsearch.training.offload import MAIN_MEMORY, keep_state_in_main_memory
 from stepsearch.training.processes import join_processes
 from stepsearch.training.schedules import warmup_factor
 from stepsearch.training.sharding import shard
@@ -156,6 +157,9 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
     if critic is not None:
         with using(value_model and value_model.adapters, CRITIC):
             critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
+    if settings.offload in ("optimizer", "all"):
+        for learner in filter(None, (policy_learner, critic_learner)):
+            keep_state_in_main_memory(learner.optimizer)
     return Networks(
         policy=prepared_policy,
         value_model=prepared_value_model,
@@ -207,10 +211,14 @@ class FrozenTrunk(nn.Module):
 def prepare_reference(
     policy: StepSearchModel, config: Config, accelerator: Accelerator
 ) -> StepSearchModel | FrozenTrunk:
-    """Return the policy as it is now, never to learn, and read in the same precision as the policy."""
+    """Return the policy as it is now, never to learn, and read in the same precision as the policy.
+
+    One that `training.offload` keeps in main memory has to be lent to the accelerator before it is read.
+    """
     if policy.adapters is not None:
         return cast(FrozenTrunk, accelerator.prepare_model(FrozenTrunk(policy), evaluation_mode=True))
     reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer).requires_grad_(False)
     if is_sharded(config, accelerator):
         shard(reference, accelerator.device)
-    return cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))
+    prepared = cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))
+    return prepared.to(MAIN_MEMORY) if config.training.offload in ("reference", "all") else prepared

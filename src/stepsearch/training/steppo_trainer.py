@@ -41,6 +41,7 @@ from stepsearch.training.networks import (
     prepare_reference,
     start_accelerator,
 )
+from stepsearch.training.offload import lent
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
 from stepsearch.training.processes import SharingRunner, join_processes
@@ -136,6 +137,7 @@ class StePPOTrainer:
         self._is_sharded = is_sharded(config, self._accelerator)
         # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
         with_reference = settings.kl_mode != "none" and settings.kl_coef > 0
+        self._reference_visits = settings.offload in ("reference", "all")
         self._reference = prepare_reference(policy, config, self._accelerator) if with_reference else None
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
@@ -243,16 +245,17 @@ class StePPOTrainer:
 
     def _read(self, episodes: EpisodeBatch) -> Readings:
         """Return what policy, reference and critic say before the update."""
-        return read_batch(
-            episodes,
-            self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
-            self._reference,
-            self._networks.value_model,
-            temperature=self._config.rollout.temperature,
-            token_budget=self._config.training.microbatch_tokens,
-            workers=self._workers,
-            processes=self._processes,
-        )
+        with lent(self._reference if self._reference_visits else None, self._accelerator.device):
+            return read_batch(
+                episodes,
+                self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
+                self._reference,
+                self._networks.value_model,
+                temperature=self._config.rollout.temperature,
+                token_budget=self._config.training.microbatch_tokens,
+                workers=self._workers,
+                processes=self._processes,
+            )
 
     def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:
         """Return the batch with KL in its rewards, advantages over sampled tokens, and returns."""

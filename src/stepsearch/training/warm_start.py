@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +163,7 @@ def imitation_loss(causal_lm: PreTrainedModel, input_ids: Tensor, written: Tenso
     Only positions that predict a marked token pass the head.
     """
     chosen = written[:, 1:]
-    hidden = hidden_before(causal_lm.base_model, input_ids)[chosen]
+    hidden = hidden_before(cast(PreTrainedModel, causal_lm.base_model), input_ids, chosen)
     logits = _head(causal_lm)(hidden)
     targets = input_ids[:, 1:][chosen]
     right = (logits.detach().argmax(dim=-1) == targets).sum().item()

@@ -33,6 +33,15 @@ def test_promised_evaluate_with_overrides_after_a_list() -> None:
     assert args.overrides == ["search.top_k=2", "seed=3"]
 
 
+def test_a_warm_start_has_one_source() -> None:
+    start = ["warm-start", "--output-dir", "o", "warm_start.imitation.epochs=1"]
+    assert parse([*start, "--demonstrations", "d.jsonl"]).demonstrations == Path("d.jsonl")
+    assert parse([*start, "--musique-path", "q.json"]).musique_path == Path("q.json")
+    for sources in ([], ["--demonstrations", "d.jsonl", "--musique-path", "q.json"]):
+        with pytest.raises(SystemExit):
+            parse([*start, *sources])
+
+
 def test_report() -> None:
     args = parse(["report", "--results", "r", "--beside", "b", "--training-logs", "l", "--output", "o.html"])
     assert (args.results, args.beside, args.training_logs) == (Path("r"), Path("b"), Path("l"))

@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -110,6 +111,28 @@ def test_a_saved_policy_is_merged_and_the_adapter_lies_beside_it(policy: StepSea
         torch.testing.assert_close(stacked(IDS).logits, whole(IDS).logits, rtol=0, atol=1e-5)
     assert set(load_file(tmp_path / "model" / "model.safetensors")) == names - {"lm_head.weight"}
     assert json.loads((tmp_path / "model" / "adapter" / "adapter_config.json").read_text())["r"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")
+@pytest.mark.parametrize("kind", ["Mixtral", "Olmoe"])
+def test_experts_are_adapted_and_merged_too(policy: StepSearchModel, random_policy, kind: str, tmp_path: Path) -> None:
+    """Theirs are the weights of all of them in one parameter, which a folder holds expert by expert."""
+    experts = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
+    causal_lm = random_policy(len(policy.tokenizer), kind, **experts)
+    plain = copy.deepcopy(causal_lm)
+    mixture = StepSearchModel(causal_lm, policy.tokenizer)
+    mixture.adapters = add_adapters(causal_lm, LoraSettings(rank=2, alpha=8), seed=0, with_critic=True)
+    assert [name for name, _ in causal_lm.named_parameters() if ".experts.lora_A.actor" in name]
+    move(mixture, ACTOR)
+    with torch.no_grad():
+        adapted, loaded = causal_lm(IDS).logits, mixture.score_as_loaded(IDS, MASK, 1.0, False).logprobs
+        torch.testing.assert_close(loaded, StepSearchModel(plain, policy.tokenizer)(IDS, MASK).logprobs)
+        mixture.save(tmp_path / "model", {})
+        whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+        torch.testing.assert_close(whole(IDS).logits, adapted, rtol=0, atol=1e-4)
+        stacked = PeftModel.from_pretrained(plain, tmp_path / "model" / "adapter").eval()
+        torch.testing.assert_close(stacked(IDS).logits, adapted, rtol=0, atol=1e-4)
 
 
 def test_layers_that_there_are_not_are_refused(policy: StepSearchModel) -> None:

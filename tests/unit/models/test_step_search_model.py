@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,7 +22,7 @@ from transformers import (
 
 from stepsearch.config import ModelSettings, load_config
 from stepsearch.errors import ModelError
-from stepsearch.models import ModelTokenizer, StepSearchModel, model_folder, step_search_model
+from stepsearch.models import ModelTokenizer, StepSearchModel, model_folder, output_head
 from stepsearch.models.step_search_model import model_record
 from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
 
@@ -79,25 +80,69 @@ def test_scores_are_those_of_the_models_own_logits(build, temperature: float) ->
     assert values is None
 
 
-def test_large_vocabularies_are_projected_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_batch() -> tuple[Tensor, Tensor]:
+    """Return ids and mask of 78 sampled tokens."""
+    input_ids = torch.randint(0, len(TOKENIZER), (2, 40), generator=torch.Generator().manual_seed(2))
+    return input_ids, (torch.arange(40) > 0).long().expand(2, 40)
+
+
+def scores_and_gradient(policy: StepSearchModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log-probabilities, entropies, and the gradient of a sum of both with respect to the embedding."""
+    policy.zero_grad()
+    logprobs, entropy, _ = policy(*long_batch(), 0.7)
+    (logprobs.sum() + 0.3 * entropy.sum()).backward()
+    return logprobs.detach(), entropy.detach(), policy.causal_lm.get_input_embeddings().weight.grad.clone()
+
+
+@pytest.mark.parametrize("build", [qwen, gemma_with_capped_logits])
+def test_large_vocabularies_are_projected_in_pieces(build, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    policy = StepSearchModel(qwen(), TOKENIZER)
-    input_ids, mask = batch()
-
-    def gradient() -> tuple[Tensor, Tensor]:
-        policy.zero_grad()
-        logprobs = policy(input_ids, mask).logprobs
-        logprobs.sum().backward()
-        weight = policy.causal_lm.get_input_embeddings().weight
-        assert weight.grad is not None
-        return logprobs.detach(), weight.grad.clone()
-
-    whole = gradient()
-    monkeypatch.setattr(step_search_model, "PROJECTION_ELEMENTS", 3 * len(TOKENIZER))
-    pieces = gradient()
-    torch.testing.assert_close(pieces[0], whole[0], rtol=1e-5, atol=1e-6)
+    policy = StepSearchModel(build(), TOKENIZER)
+    whole = scores_and_gradient(policy)
+    monkeypatch.setattr(output_head, "PROJECTION_ELEMENTS", 3 * len(TOKENIZER))
+    pieces = scores_and_gradient(policy)
+    torch.testing.assert_close(pieces[0], whole[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(pieces[1], whole[1], rtol=0, atol=1e-5)
     # A gradient is a sum in another order: single small entries may differ by more than their size would allow.
-    assert float((pieces[1] - whole[1]).norm() / whole[1].norm()) < 1e-6
+    assert float((pieces[2] - whole[2]).norm() / whole[2].norm()) < 1e-5
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that a tensor made meanwhile has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        made = operation(*arguments, **(named or {}))
+        for result in made if isinstance(made, (tuple, list)) else (made,):
+            self.elements = max(self.elements, result.numel() if isinstance(result, Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize("build", [qwen, gemma_with_capped_logits])
+def test_neither_forward_nor_backward_pass_makes_logits_of_all_tokens(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = StepSearchModel(build(), TOKENIZER)
+    with LargestTensor() as whole:
+        scores_and_gradient(policy)
+    assert whole.elements == 78 * len(TOKENIZER)
+    monkeypatch.setattr(output_head, "PROJECTION_ELEMENTS", 3 * len(TOKENIZER))
+    with LargestTensor() as pieces:
+        scores_and_gradient(policy)
+    # As large as the embedding, of 16 numbers a token, and its gradient.
+    assert pieces.elements == 16 * len(TOKENIZER)
+
+
+def test_distributions_are_those_of_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = StepSearchModel(gemma_with_capped_logits(), TOKENIZER)
+    monkeypatch.setattr(output_head, "PROJECTION_ELEMENTS", 4 * len(TOKENIZER))
+    input_ids, mask = batch()
+    pieces = list(policy.log_distributions(input_ids, mask, as_loaded=False))
+    assert [len(piece) for piece in pieces] == [4, 4, 3]
+    chosen = mask[:, 1:].bool()
+    found = torch.cat(pieces).gather(1, input_ids[:, 1:][chosen][:, None])[:, 0]
+    torch.testing.assert_close(found, policy(input_ids, mask).logprobs[:, 1:][chosen].detach())
 
 
 def test_entropy_is_left_out_where_nothing_reads_it() -> None:

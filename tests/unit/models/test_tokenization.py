@@ -162,6 +162,66 @@ def test_pieces_of_a_tokenizer_that_marks_words_by_their_first_letter():
     assert "".join(tokenizer.token_pieces()[index] for index in ids) == " a search </search>"
 
 
+def byte_level_without_words():
+    """BPE that merges across words, line breaks and tags."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return backend, trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
+
+
+def marked_words_with_bytes():
+    """BPE as SentencePiece makes it: marked spaces, and bytes where there is no piece."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE(byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    # Letters that the pieces lack are spelled in bytes, those of the tags too.
+    alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+    return backend, trainers.BpeTrainer(vocab_size=330, special_tokens=alphabet, show_progress=False)
+
+
+@pytest.mark.parametrize("kind", [byte_level_without_words, marked_words_with_bytes])
+def test_a_stop_is_seen_in_the_token_that_closes_it_whatever_merges_swallow(kind):
+    import numpy as np
+    from transformers import PreTrainedTokenizerFast
+
+    from stepsearch.models.stop_automaton import StopAutomaton
+    from stepsearch.models.tokenization import ModelTokenizer
+
+    backend, trainer = kind()
+    texts = [
+        "so</think><search>a b</search>\n<information>",
+        "é</think><answer>b c</answer>.\n",
+        "x</ search></Answer>",
+    ]
+    backend.train_from_iterator(texts * 3, trainer)
+    tokenizer = ModelTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<0x00>"), "question")
+    pieces = tokenizer.token_pieces()
+    swallowing = [index for index, piece in enumerate(pieces) if len(piece) > 1 and set("<>/") & set(piece)]
+    assert any(not piece.startswith("<") and ">" in piece[:-1] for piece in pieces)
+    stops = StopAutomaton(pieces, STOP_TAGS, len(pieces))
+    draw, closed = np.random.default_rng(0), 0
+    for _ in range(300):
+        turn = tokenizer.encode_markup(texts[draw.integers(2)])
+        noise = draw.choice(swallowing, size=draw.integers(4)).tolist()
+        place, rest = draw.integers(len(turn) + 1, size=2).tolist()
+        ids = [*turn[:place], *noise, *turn[rest:]]
+        state, first = np.array([stops.start]), None
+        for position, token in enumerate(ids):
+            state = stops.advance(state, np.array([token]))
+            if first is None and state[0] == stops.closed:
+                first = position
+        has_tag = [any(tag in tokenizer.decode(ids[: end + 1]) for tag in STOP_TAGS) for end in range(len(ids))]
+        assert first == (has_tag.index(True) if True in has_tag else None)
+        closed += first is not None
+    assert 50 < closed < 250
+
+
 def test_what_ends_a_sequence(tokenizer_builder):
     tokenizer = tokenizer_builder()
 

@@ -47,7 +47,9 @@ def savings(config: Config) -> list[tuple[str, ...]]:
     again = () if settings.gradient_checkpointing else ("training.gradient_checkpointing=true",)
     without = ("training.kl_mode=none",) if has_reference(config) and not config.lora.rank else ()
     adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.mixed_precision=no")
-    groups = [*slots, shorter, again, (*again, *shorter), without]
+    may_offload = settings.offload == "none" and settings.parallel != "fsdp" and not config.lora.rank
+    offloaded = ("training.offload=all",) if may_offload else ()
+    groups = [*slots, shorter, again, (*again, *shorter), offloaded, without]
     if not config.lora.rank:
         groups += [adapters, (*adapters, *again, *shorter)]
     return [group for group in dict.fromkeys(groups) if group]

@@ -5,8 +5,8 @@ from math import ceil
 
 from stepsearch.config import Config
 from stepsearch.models.model_shape import ModelShape
+from stepsearch.models.output_head import PROJECTION_ELEMENTS
 from stepsearch.models.rollout_copy import wants_copy
-from stepsearch.models.step_search_model import PROJECTION_ELEMENTS
 from stepsearch.training.planning import formulas
 from stepsearch.training.planning.devices import CPU, GIBIBYTE
 from stepsearch.training.planning.formulas import BFLOAT16, FLOAT32, LayerWidths, Precision
@@ -20,7 +20,7 @@ from stepsearch.training.planning.quantities import (
     weight_dtype,
 )
 
-HELD, ROLLOUT, UPDATE = "always", "rollout", "update"
+HELD, ROLLOUT, UPDATE, OPTIMISER_STEP = "always", "rollout", "update", "optimiser step"
 # What CUDA, its libraries and an allocator's gaps take besides tensors.
 RUNTIME_BYTES = 1 * GIBIBYTE
 
@@ -44,8 +44,11 @@ def memory_parts(
         HELD: _held(config, shape, parameters, assumed),
         ROLLOUT: _rollout(config, shape, parameters, longest, assumed),
         UPDATE: _update(config, shape, parameters, longest, assumed),
+        OPTIMISER_STEP: _optimiser_step(config, parameters, assumed),
     }
-    return {phase: {part: ceil(size) for part, size in parts.items() if size} for phase, parts in phases.items()}
+    return {
+        phase: {part: ceil(size) for part, size in parts.items() if size} for phase, parts in phases.items() if parts
+    }
 
 
 def disk_bytes(config: Config, shape: ModelShape, parameters: Parameters) -> Disk:
@@ -63,8 +66,11 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
     sizes = {
         "policy weights": parameters.policy * width + parameters.adapter * FLOAT32,
         "critic weights": parameters.critic * (FLOAT32 if parameters.adapter else width),
-        "reference weights": parameters.reference * width,
-        "optimiser states": formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
+        # Read between rollout and update, a reference that is lent for that takes less than gradients do later.
+        "reference weights": 0 if _is_offloaded(config, assumed, "reference") else parameters.reference * width,
+        "optimiser states": 0
+        if _is_offloaded(config, assumed, "optimizer")
+        else formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
     }
     shared = {part: size / assumed.devices for part, size in sizes.items()}
     if assumed.device.name == CPU:
@@ -112,6 +118,22 @@ def _update(
         "copies of weights in bfloat16": _cast_weights(config, shape, parameters) if assumed.devices == 1 else 0,
         "gathered layers": _gathered_layers(config, shape) if assumed.devices > 1 else 0,
     }
+
+
+def _optimiser_step(config: Config, parameters: Parameters, assumed: Assumptions) -> dict[str, float]:
+    """A phase of its own only where states are fetched for it."""
+    if not _is_offloaded(config, assumed, "optimizer"):
+        return {}
+    largest = FLOAT32 * max(parameters.policy_learns, parameters.critic_learns) / assumed.devices
+    return {
+        "gradients": _gradients(config, parameters, assumed),
+        "fetched optimiser states": formulas.ADAM_STATES * largest,
+    }
+
+
+def _is_offloaded(config: Config, assumed: Assumptions, part: str) -> bool:
+    """Return whether a part is in main memory, which on a CPU is the same."""
+    return config.training.offload in (part, "all") and assumed.device.name != CPU
 
 
 def _gradients(config: Config, parameters: Parameters, assumed: Assumptions) -> float:

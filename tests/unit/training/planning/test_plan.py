@@ -10,7 +10,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.training.planning.devices import DEVICES, Device
 from stepsearch.training.planning.fitting import memory_refusal
-from stepsearch.training.planning.memory import HELD, ROLLOUT, UPDATE
+from stepsearch.training.planning.memory import HELD, OPTIMISER_STEP, ROLLOUT, UPDATE
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions, EpisodeTokens
 
@@ -90,6 +90,17 @@ def test_what_has_no_copy_takes_no_memory() -> None:
     group = plan_of("training.critic=group", "training.rollouts_per_question=2")
     assert group.parameters.critic == group.parameters.critic_learns == 0
     assert group.episodes == 32
+
+
+def test_what_is_offloaded_is_fetched_for_a_step_alone() -> None:
+    accelerator = replace(CORE, device=replace(CORE.device, name="h100"))
+    memory = plan_of("training.offload=all", assumed=accelerator).memory
+    assert {"optimiser states", "reference weights"}.isdisjoint(memory[HELD])
+    # The larger of both, one after the other: the policy's.
+    assert memory[OPTIMISER_STEP]["fetched optimiser states"] == 2 * 4 * 100_000
+    assert "reference weights" in plan_of("training.offload=optimizer", assumed=accelerator).memory[HELD]
+    # On a CPU there is nowhere else to be.
+    assert plan_of("training.offload=all").memory == plan_of().memory
 
 
 def test_adapters_on_a_16_bit_trunk() -> None:

@@ -1,0 +1,119 @@
+"""`stepsearch warm-start` on any model: from demonstrations to a folder that `train` takes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stepsearch.cli.main import main
+from stepsearch.models import StepSearchModel
+
+SMALL = [
+    "model.max_length=900",
+    "rollout.max_turn_tokens=120",
+    "rollout.max_observation_tokens=120",
+    "rollout.max_passage_tokens=110",
+    "logging.tensorboard=false",
+    "training.threads=1",
+]
+QUICK = [
+    "warm_start.imitation.epochs=1",
+    "warm_start.imitation.batch_size=4",
+    "warm_start.imitation.learning_rate=1e-3",
+]
+
+
+@pytest.fixture
+def demonstrations(tmp_path: Path) -> Path:
+    path = tmp_path / "shown.jsonl"
+    text = "<search>red leader</search>\n<information>Doc 1 Kim leads Red.</information>\n<answer>Kim</answer>"
+    lines = [{"question": f"who leads red number {number}", "text": text} for number in range(8)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_a_model_learns_from_a_users_file_and_is_trained_on(
+    demonstrations: Path, qwen_folder: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "start"
+    asked = [
+        "warm-start",
+        "--demonstrations",
+        str(demonstrations),
+        "--output-dir",
+        str(out),
+        f"model.name={qwen_folder}",
+    ]
+    assert main([*asked, *SMALL, *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "8 demonstrations, 1.0 searches each, " in said
+    assert (
+        f"next: stepsearch train --musique-path FILE --output-dir DIR model.name={out}/checkpoints/best_model" in said
+    )
+    lines = [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert lines[2]["imitation/loss"] < lines[1]["imitation/loss"]
+    record = StepSearchModel.load(out / "checkpoints" / "best_model").record
+    assert (record["prompt"], record["model"]) == ("instructions", {"max_length": 900})
+
+    data = world / "data" / "train_processed.json"
+    train = ["train", "--musique-path", str(data), "--output-dir", str(tmp_path / "run")]
+    settings = [f"model.name={out}/checkpoints/best_model", "training.batch_size=4", "training.max_steps=1"]
+    assert main([*train, *settings, *SMALL, "rollout.max_turn_tokens=40"]) == 0
+    # Neither the model nor its folder is written over.
+    assert main([*asked, *SMALL, *QUICK]) == 2
+    assert "name another --output-dir" in capsys.readouterr().err
+
+
+def test_scripted_episodes_of_the_users_questions_are_shown_by_adapters(
+    qwen_folder: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "start"
+    data = world / "data" / "train_processed.json"
+    asked = ["warm-start", "--musique-path", str(data), "--output-dir", str(out), f"model.name={qwen_folder}"]
+    assert main([*asked, *SMALL, *QUICK, "model.max_length=4000", "search.top_k=1", "lora.rank=2"]) == 0
+    said = capsys.readouterr().out
+    assert "search: bm25, knowledge base" in said
+    # Questions of two, three and four hops, a search for each, if its reference query finds the answer.
+    count, searches = re.search(r"(\d+) demonstrations, (\S+) searches each", said).groups()
+    assert 30 < int(count) <= 40
+    assert 2.5 < float(searches) < 3.5
+    assert (out / "checkpoints" / "best_model" / "adapter").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "shown.jsonl, line 2"),
+        ('{"question": "who", "text": "Kim"}', "shown.jsonl, line 2: turn 1 does nothing"),
+        ('{"question": "who", "text": "<think><|endoftext|></think><answer>Kim</answer>"}', "ends a sequence"),
+    ],
+)
+def test_a_wrong_line_is_named_and_nothing_is_left_behind(
+    line: str, problem: str, demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = demonstrations.read_text(encoding="utf-8").splitlines()
+    demonstrations.write_text("\n".join([lines[0], line, *lines[1:]]), encoding="utf-8")
+    out = tmp_path / "start"
+    asked = [
+        "warm-start",
+        "--demonstrations",
+        str(demonstrations),
+        "--output-dir",
+        str(out),
+        f"model.name={qwen_folder}",
+    ]
+    assert main([*asked, *SMALL, *QUICK]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert problem in error
+    assert not out.exists()
+
+
+def test_the_tiny_policy_has_a_start_of_its_own(
+    demonstrations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["warm-start", "--demonstrations", str(demonstrations), "--output-dir", str(tmp_path / "start")]
+    assert main([*asked, "model.name=tiny"]) == 2
+    assert "warm_start.phases" in capsys.readouterr().err
+    assert not (tmp_path / "start").exists()
