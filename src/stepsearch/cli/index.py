@@ -10,7 +10,8 @@ from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
 from stepsearch.data.passage_files import read_passages
 from stepsearch.errors import DataError
-from stepsearch.search.bm25_search import INDEX_FOLDER, BM25SearchEngine, Progress, stored_passages
+from stepsearch.search.bm25_search import INDEX_FOLDER, BM25SearchEngine, Progress
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Passage
 
 _NOTE_EVERY = 1000
@@ -46,8 +47,8 @@ def _require_inputs(paths: Iterable[Path]) -> None:
             raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
 
 
-def _passages(path: Path) -> Iterator[Passage]:
-    return stored_passages(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
+def _passages(path: Path) -> Iterable[Passage]:
+    return StoredPassages.open(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
 
 
 def _counted(passages: Iterable[Passage], advance: Advance) -> Iterator[Passage]:

@@ -108,6 +108,13 @@ class KnowledgeBase(Sequence[Passage]):
             bounds = self._offsets[first : first + _CHUNK + 1].tolist()
             for position, (start, end) in enumerate(pairwise(bounds), start=first):
                 yield self._decode(position, self._lines[start:end])
+            self._give_back(bounds[-1])
+
+    def _give_back(self, end: int) -> None:
+        """Unmap the pages of the first bytes, so that reading a corpus through does not fill memory with it."""
+        # Where the system knows no such advice it finds them itself when memory is short.
+        if (whole := end // mmap.PAGESIZE * mmap.PAGESIZE) and hasattr(mmap, "MADV_DONTNEED"):
+            self._lines.madvise(mmap.MADV_DONTNEED, 0, whole)
 
     def _decode(self, position: int, line: bytes) -> Passage:
         try:
