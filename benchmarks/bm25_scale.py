@@ -17,7 +17,7 @@ An engine that is not installed is left out: `pip install bm25s numba tantivy` a
 that is not counted. bm25s needs 3 GB a million passages to build its index; `bm25s-written` is its search over files
 that this program writes for it out of our postings, for numbers of passages that it cannot index here.
 
-What lies in `--folder` is built once and used again.
+What lies in `--folder` is built once and used again; `--plot FILE` draws the figures of all sizes there.
 """
 
 import argparse
@@ -181,6 +181,7 @@ OPEN: dict[str, Callable[[Path], Ask]] = {
     "tantivy": open_tantivy,
 }
 INDEX = {"ours": "kb/bm25"}
+DEFAULT = ["ours", "bm25s-numba", "bm25s-numpy", "tantivy"]
 NEEDS = {"bm25s-numba": "numba", "bm25s-numpy": "bm25s", "bm25s-written": "numba", "tantivy": "tantivy"}
 
 
@@ -304,19 +305,50 @@ def compare(folder: Path, count: int, engines: Sequence[str], queries: int, refe
         counts = agreement(Reference(folder / "kb", checked), checked, found)
         for engine, row in rows.items():
             row |= {name: counts[engine][name] / len(checked) for name in ("agreement", "order")}
+    (folder / "figures.json").write_text(json.dumps(rows), encoding="utf-8")
     print(f"{'':14}" + "".join(f"{engine:>14}" for engine in rows))
     for name in next(iter(rows.values())):
         print(f"{name:14}" + "".join(f"{row[name]:14,.3f}" for row in rows.values()), flush=True)
+
+
+def draw_plot(folder: Path, target: Path) -> None:
+    """Draw how cost grows: building and its memory, files and what is resident, speed of all engines."""
+    import matplotlib  # Needed for nothing else here.
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figures = {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("*/figures.json")}
+    sizes = sorted(figures)
+    panels = {
+        "building": (("build CPU-s", "build peak MB"), ["ours"]),
+        "disk and memory": (("disk MB", "own MB", "mapped MB"), ["ours"]),
+        "asking": (("queries/CPU-s",), sorted({engine for rows in figures.values() for engine in rows})),
+    }
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(12.0, 4.0), layout="constrained")
+    for axis, (title, (names, engines)) in zip(axes, panels.items(), strict=True):
+        for engine in engines:
+            there = [size for size in sizes if engine in figures[size]]
+            for name in names:
+                label = name if len(engines) == 1 else engine
+                axis.loglog(there, [figures[size][engine][name] for size in there], marker="o", label=label)
+        axis.set_title(title if len(names) > 1 else f"{title}: {names[0]}")
+        axis.set_xlabel("passages")
+        axis.legend()
+        axis.grid(which="both", alpha=0.2)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=100)
 
 
 def main() -> None:
     """Print one table per number of passages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, nargs="+", default=[20_000, 100_000])
-    parser.add_argument("--engines", nargs="+", choices=list(BUILD), default=list(BUILD))
+    parser.add_argument("--engines", nargs="+", choices=list(BUILD), default=DEFAULT)
     parser.add_argument("--queries", type=int, default=1_024)
     parser.add_argument("--reference-queries", type=int, default=1_000, help="0 leaves the exact reference out")
     parser.add_argument("--folder", type=Path, help="where everything is written, and left; else a temporary one")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="image to draw; default: none is drawn")
     parser.add_argument("--stage", choices=("build", "ask"), help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -335,6 +367,8 @@ def main() -> None:
         finally:
             if options.folder is None:
                 shutil.rmtree(parent, ignore_errors=True)
+    if options.plot is not None and options.folder is not None:
+        draw_plot(options.folder, options.plot)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ from stepsearch.serving import AppFactory, ServerSettings, listen, serve
 
 TOP_K, QUERY_WORDS, DISTINCT_QUERIES = 3, 4, 8_192
 OURS, THEIRS, SHIPPED = "stepsearch", "search-r1", "as shipped"
+# Importing Pyserini makes a client for models that are not used here.
+PYSERINI = {"OPENAI_API_KEY": "unused"}
 # Search-R1's program listens at a fixed port, on all interfaces.
 LAUNCH = """
 import runpy, sys, uvicorn
@@ -131,7 +133,8 @@ class Shipped:
                 file.write(json.dumps({"id": str(number), "contents": contents}) + "\n")
         options = ["--collection", "JsonCollection", "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1"]
         options += ["--input", str(folder / "lucene-input"), "--index", str(folder / "lucene")]
-        subprocess.run([self.python, "-m", "pyserini.index.lucene", *options], check=True, stdout=subprocess.DEVNULL)
+        program = [self.python, "-m", "pyserini.index.lucene", *options]
+        subprocess.run(program, check=True, stdout=subprocess.DEVNULL, env=os.environ | PYSERINI)
 
     def command(self, folder: Path, port: int) -> list[str]:
         """Return what starts the server."""
@@ -147,7 +150,7 @@ def running(side: str, folder: Path, shipped: Shipped | None = None) -> Generato
     if shipped is not None and side == SHIPPED:
         with listen("127.0.0.1", 0) as free:
             port = free.getsockname()[1]
-        quiet = os.environ | {"HF_HOME": str(folder / "huggingface"), "HF_HUB_OFFLINE": "1"}
+        quiet = os.environ | PYSERINI | {"HF_HOME": str(folder / "huggingface"), "HF_HUB_OFFLINE": "1"}
         silent = subprocess.DEVNULL
         with subprocess.Popen(shipped.command(folder, port), stdout=silent, stderr=silent, env=quiet) as process:
             wait_for(port, process)
