@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -237,21 +238,23 @@ class Reference:
         wanted = {word for query in queries for word in index_terms(query)}
         corpus = KnowledgeBase.open(folder)
         self._lengths = np.empty(len(corpus))
-        self._postings: dict[str, list[tuple[int, int]]] = {word: [] for word in wanted}
+        self._postings = {word: (array("i"), array("i")) for word in wanted}
         for position, passage in enumerate(corpus):
             words = index_terms(passage.text)
             self._lengths[position] = len(words)
             for word, count in Counter(filter(wanted.__contains__, words)).items():
-                self._postings[word].append((position, count))
+                documents, frequencies = self._postings[word]
+                documents.append(position)
+                frequencies.append(count)
 
     def scores(self, query: str) -> np.ndarray:
         """Return the score of every passage."""
         scores, average = np.zeros(len(self._lengths)), self._lengths.mean()
         for word in index_terms(query):
-            found = np.array(self._postings[word])
-            idf = math.log(1 + (len(scores) - len(found) + 0.5) / (len(found) + 0.5))
-            norm = K1 * (1 - B + B * self._lengths[found[:, 0]] / average)
-            scores[found[:, 0]] += idf * found[:, 1] / (found[:, 1] + norm)
+            documents, frequencies = (np.frombuffer(numbers, np.int32) for numbers in self._postings[word])
+            weight = math.log(1 + (len(scores) - len(documents) + 0.5) / (len(documents) + 0.5))
+            norm = K1 * (1 - B + B * self._lengths[documents] / average)
+            scores[documents] += weight * frequencies / (frequencies + norm)
         return scores
 
 

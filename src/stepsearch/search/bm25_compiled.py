@@ -169,7 +169,7 @@ def _scan(
 
 
 @_compiled
-def _seek(documents: Any, place: int, stop: int, document: int, density: float) -> int:
+def _seek(documents: Any, place: int, stop: int, document: Any, density: float) -> int:
     """Return the first place from `place` on that does not come before a document, or `stop`.
 
     Args:

@@ -26,7 +26,7 @@ class Vocabulary:
     def __init__(self, words: mmap.mmap | bytes, starts: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
         """Take the files' contents."""
         # Elements of a memoryview are plain numbers, and several times as fast to get as numpy's.
-        self._words, self._starts, self._terms = words, memoryview(starts), memoryview(terms)
+        self._words, self._starts, self._terms = words, starts.data, terms.data
 
     @classmethod
     def open(cls, folder: Path) -> Vocabulary:
