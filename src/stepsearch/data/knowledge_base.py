@@ -48,7 +48,8 @@ class KnowledgeBase(Sequence[Passage]):
         self.folder = folder
         self.fingerprint = fingerprint
         self._lines = lines
-        self._offsets = offsets
+        # Elements of a memoryview are plain numbers, and several times as fast to get as numpy's.
+        self._offsets = offsets.data
 
     @classmethod
     def create(cls, folder: Path, passages: Iterable[Passage]) -> "KnowledgeBase":
@@ -118,7 +119,8 @@ class KnowledgeBase(Sequence[Passage]):
 
     def _decode(self, position: int, line: bytes) -> Passage:
         try:
-            return Passage(**json.loads(line))
+            # Given bytes, json would guess their encoding.
+            return Passage(**json.loads(line.decode()))
         except (ValueError, TypeError):
             raise _damaged(self.folder, f"passage {position} cannot be decoded") from None
 

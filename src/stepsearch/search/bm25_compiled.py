@@ -22,7 +22,7 @@ from stepsearch.search.bm25_query import SLACK, Hits, LengthNorm, QueryTerm
 
 # What is scored for a first bound: so many documents of each of the rarest terms, and of so many terms that there are
 # twice as many documents as wanted.
-_FIRST_DOCUMENTS, _FIRST_TIMES = 2048, 2
+_FIRST_DOCUMENTS, _FIRST_TIMES = 256, 2
 _NO_DOCUMENT = 2**31 - 1
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ COMPILED_FROM = 20_000
 
 _WORD = re.compile(r"\w+")
 _REMEMBERED_WORDS = 1 << 14
+_bound = attrgetter("bound")
 
 
 def index_terms(text: str) -> list[str]:
@@ -80,13 +82,10 @@ class BM25Index:
         """Return the known words of a query, first what can give most; of two that give the same the earlier one."""
         counts = Counter(terms)
         found = ((self._find(word), count) for word, count in counts.items())
-        query = [
-            QueryTerm(np.float32(weight * count), bound * count, runs) for (weight, bound, runs), count in found if runs
-        ]
-        return sorted(query, key=lambda term: -term.bound)
+        return sorted((term.times(count) for term, count in found if term), key=_bound, reverse=True)
 
-    def _find_word(self, word: str) -> tuple[float, float, tuple[tuple[int, int], ...]]:
-        """Return a word's idf, the most that a document gets from it, and where its postings are; () if nowhere."""
+    def _find_word(self, word: str) -> QueryTerm | None:
+        """Return a word that a query has once; None where no document has it."""
         runs: list[tuple[int, int]] = []
         most, spacing = 0, float("inf")
         for part in self.parts:
@@ -97,10 +96,11 @@ class BM25Index:
             runs.append((int(part.starts[term]), int(part.starts[term + 1])))
             most, spacing = max(most, int(part.most[term])), min(spacing, float(part.spacing[term]))
         if not most:
-            return 0.0, 0.0, ()
+            return None
         weight = idf(self._documents, sum(stop - start for start, stop in runs))
         # tf / (tf + norm) is 1 / (1 + norm / tf), and norm / tf is made of 1 / tf and |d| / tf.
-        return weight, weight / (1 + K1 * ((1 - B) / most + B / self._average * spacing)), tuple(runs)
+        bound = weight / (1 + K1 * ((1 - B) / most + B / self._average * spacing))
+        return QueryTerm(np.float32(weight), bound, tuple(runs))
 
 
 def _ranker(parts: Sequence[Postings], norm: LengthNorm, large: bool) -> Ranker:

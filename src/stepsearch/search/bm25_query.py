@@ -41,6 +41,10 @@ class QueryTerm:
     bound: float
     runs: tuple[tuple[int, int], ...]
 
+    def times(self, count: int) -> QueryTerm:
+        """Return the word as a query has it so often."""
+        return self if count == 1 else QueryTerm(self.weight * np.float32(count), self.bound * count, self.runs)
+
 
 @dataclass(frozen=True, slots=True)
 class LengthNorm:
