@@ -187,8 +187,10 @@ def _merged(
     blocks: Sequence[_Block], first: int, last: int, kind: np.dtype[np.unsignedinteger]
 ) -> tuple[NDArray[np.int32], NDArray[np.unsignedinteger]]:
     """Return documents and frequencies of a range of terms, ordered by term, then document."""
+    # Of one type: numpy would convert all the block's terms otherwise.
+    ends = np.array([first, last], np.int32)
     listed = [(block, block.terms()) for block in blocks]
-    parts = [(block, terms, *np.searchsorted(terms, (first, last)).tolist()) for block, terms in listed]
+    parts = [(block, terms, *np.searchsorted(terms, ends).tolist()) for block, terms in listed]
     # Blocks are in the order of their documents, and a stable sort keeps it. It finds sorted runs and merges them.
     order = np.argsort(np.concatenate([terms[start:stop] for _, terms, start, stop in parts]), kind="stable")
     documents = np.concatenate([block.documents(start, stop) for block, _, start, stop in parts])[order]
