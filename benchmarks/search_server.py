@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/search_server.py --passages 20000 --repeats 5
     OMP_NUM_THREADS=1 python benchmarks/search_server.py --soak 180
+    OMP_NUM_THREADS=1 python benchmarks/search_server.py --malformed 10000
     OMP_NUM_THREADS=1 JAVA_HOME=DIR python benchmarks/search_server.py --passages 100000 \
         --search-r1 CLONE --pyserini-python PYTHON
 
@@ -36,7 +37,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -263,14 +264,36 @@ def print_row(name: str, figure: str, values: list[float]) -> None:
     print(f"{name:11} {figure:18}  {min(values):9.2f}  {median(values):9.2f}  {max(values):9.2f}", flush=True)
 
 
-def odd_requests(queries: Iterator[str], seed: int, until: float) -> Iterator[bytes]:
-    """Yield requests until it is time: most are fine, some are malformed or ask for too much."""
+def broken_requests(seed: int) -> Iterator[bytes]:
+    """Yield requests that are malformed or ask for too much."""
     draw = random.Random(seed)
     broken = [post(b"{"), post(b'{"queries": 1}'), post(b'{"queries": ["a"], "topk": 1000}'), post(b"\xff" * 100)]
     broken.append(post(json.dumps({"queries": ["x" * 20_000]}).encode()))
+    while True:
+        # Some are like one of these, others of any bytes.
+        yield draw.choice(broken) if draw.random() < 0.5 else post(draw.randbytes(draw.randrange(200)))
+
+
+def odd_requests(queries: Iterator[str], seed: int, until: float) -> Iterator[bytes]:
+    """Yield requests until it is time: most are fine, some are malformed or ask for too much."""
+    draw, broken = random.Random(seed), broken_requests(seed)
     while time.perf_counter() < until:
         size = draw.choice([1] * 20 + [16, 256])
-        yield draw.choice(broken) if draw.random() < 0.1 else request([next(queries) for _ in range(size)])
+        yield next(broken) if draw.random() < 0.1 else request([next(queries) for _ in range(size)])
+
+
+def malformed(folder: Path, count: int, clients: int) -> None:
+    """Print how a server answers requests none of which is right, and whether it answers a right one then."""
+    statuses: Counter[int] = Counter()
+
+    async def asked(port: int) -> None:
+        wrong = [islice(broken_requests(seed), count // clients) for seed in range(clients)]
+        await asyncio.gather(*(ask(port, source, [], statuses) for source in wrong))
+        await ask(port, iter([request(["a"])]), [], statuses)
+
+    with running(OURS, folder) as server:
+        asyncio.run(asked(server.port))
+    print("answers by status:", dict(sorted(statuses.items())))
 
 
 def soak(folder: Path, seconds: float, clients: int) -> None:
@@ -304,6 +327,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3_200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="ask one server for so long instead")
+    parser.add_argument("--malformed", type=int, metavar="REQUESTS", help="send one server so many wrong requests")
     parser.add_argument("--search-r1", type=Path, metavar="CLONE", help="ask Search-R1's own server too")
     parser.add_argument("--pyserini-python", type=Path, metavar="PYTHON", help="what it runs in")
     parser.add_argument("--serve", choices=(OURS, THEIRS), help="be that server, in this process")
@@ -318,6 +342,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "knowledge_base"
         build(folder, options.passages)
+        if options.malformed:
+            malformed(folder, options.malformed, clients=64)
+            return
         if options.soak:
             soak(folder, options.soak, clients=64)
             return
