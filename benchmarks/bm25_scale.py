@@ -6,13 +6,18 @@ Passages of 60 to 100 words from a Zipf-like vocabulary of a million words are w
 engine indexes them, and is asked, in processes of its own, one thread each. A query is 5 words drawn from one
 passage, frequent ones included. "queries/CPU-s" is over batches of 256 of the first 10 passages after one batch that
 is not counted: ours from text to passages, the others from words to positions, which is less work. "peak" is the
-process's largest resident size, mapped files included, "resident" how much it grew by opening and asking. The exact
-reference counts the queries' words in all passages anew, in Python, and scores in 64 bits. "agreement" is the share of
-queries whose 10 passages have the reference's 10 best scores (to 1e-5, so that it does not matter which of equal ones
-are taken), "order" the share with the same passages in the same order, equal scores by position.
+process's largest resident size, mapped files included. "own" and "mapped" are how much its own memory and the pages of
+mapped files in it grew by opening and asking; numba itself is part of the former where it is used.
 
-An engine that is not installed is left out: `pip install numba tantivy` adds two. numba compiles in the batch that is
-not counted.
+The exact reference counts the queries' words in all passages anew, in Python, and scores in 64 bits. "agreement" is the
+share of queries whose 10 passages have the reference's 10 best scores (to 1e-5, so that it does not matter which of
+equal ones are taken), "order" the share with the same passages in the same order, equal scores by position.
+
+An engine that is not installed is left out: `pip install bm25s numba tantivy` adds them. numba compiles in the batch
+that is not counted. bm25s needs 3 GB a million passages to build its index; `bm25s-written` is its search over files
+that this program writes for it out of our postings, for numbers of passages that it cannot index here.
+
+What lies in `--folder` is built once and used again; `--plot FILE` draws the figures of all sizes there.
 """
 
 import argparse
@@ -26,9 +31,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +43,8 @@ import numpy as np
 import psutil
 
 from stepsearch.data.knowledge_base import KnowledgeBase
-from stepsearch.search.bm25_index import K1, B, index_terms
+from stepsearch.search.bm25_index import BM25Index, index_terms
+from stepsearch.search.bm25_query import K1, B, LengthNorm, gained, idf
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.types import Passage
 
@@ -89,11 +97,35 @@ def build_bm25s(folder: Path, backend: str) -> None:
     scorer.save(folder / f"bm25s-{backend}", show_progress=False)
 
 
-def open_bm25s(folder: Path, backend: str) -> Ask:
+def write_bm25s(folder: Path) -> None:
+    """Write the files that bm25s would have written: the score of every posting, by term and document."""
+    import bm25s
+
+    [postings] = BM25Index.open(folder / "kb" / "bm25").parts
+    target, vocabulary = folder / "bm25s-written", postings.vocabulary
+    target.mkdir()
+    norm = LengthNorm.around(float(postings.lengths.mean(dtype=np.float64)))
+    scores = np.lib.format.open_memmap(target / "data.csc.index.npy", "w+", np.float32, (len(postings.documents),))
+    for start, stop in pairwise(postings.starts.tolist()):
+        norms = norm.of(postings.lengths[postings.documents[start:stop]])
+        weight = np.float32(idf(len(postings), stop - start))
+        scores[start:stop] = gained(weight, postings.frequencies[start:stop], norms)
+    scores.flush()
+    np.save(target / "indices.csc.index.npy", postings.documents)
+    np.save(target / "indptr.csc.index.npy", postings.starts)
+    words = {word: vocabulary.term(word) for word in (vocabulary[n].decode() for n in range(len(vocabulary)))}
+    (target / "vocab.index.json").write_text(json.dumps(words), encoding="utf-8")
+    scorer = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numba", auto_compile=False)
+    names = ("k1", "b", "delta", "method", "idf_method", "dtype", "int_dtype", "backend")
+    parameters = {name: getattr(scorer, name) for name in names} | {"num_docs": len(postings)}
+    (target / "params.index.json").write_text(json.dumps(parameters), encoding="utf-8")
+
+
+def open_bm25s(folder: Path, name: str) -> Ask:
     """Return bm25s's own search, memory-mapped."""
     import bm25s
 
-    scorer = bm25s.BM25.load(folder / f"bm25s-{backend}", mmap=True, show_progress=False)
+    scorer = bm25s.BM25.load(folder / name, mmap=True, show_progress=False)
 
     def ask(queries: Sequence[str]) -> list[list[int]]:
         words = [index_terms(query) for query in queries]
@@ -139,16 +171,19 @@ BUILD: dict[str, Callable[[Path], None]] = {
     "ours": build_ours,
     "bm25s-numba": lambda folder: build_bm25s(folder, "numba"),
     "bm25s-numpy": lambda folder: build_bm25s(folder, "numpy"),
+    "bm25s-written": write_bm25s,
     "tantivy": build_tantivy,
 }
 OPEN: dict[str, Callable[[Path], Ask]] = {
     "ours": open_ours,
-    "bm25s-numba": lambda folder: open_bm25s(folder, "numba"),
-    "bm25s-numpy": lambda folder: open_bm25s(folder, "numpy"),
+    "bm25s-numba": lambda folder: open_bm25s(folder, "bm25s-numba"),
+    "bm25s-numpy": lambda folder: open_bm25s(folder, "bm25s-numpy"),
+    "bm25s-written": lambda folder: open_bm25s(folder, "bm25s-written"),
     "tantivy": open_tantivy,
 }
 INDEX = {"ours": "kb/bm25"}
-NEEDS = {"ours": "numpy", "bm25s-numba": "numba", "bm25s-numpy": "bm25s", "tantivy": "tantivy"}
+DEFAULT = ["ours", "bm25s-numba", "bm25s-numpy", "tantivy"]
+NEEDS = {"bm25s-numba": "numba", "bm25s-numpy": "bm25s", "bm25s-written": "numba", "tantivy": "tantivy"}
 
 
 def measured_build(folder: Path, engine: str) -> dict[str, Any]:
@@ -164,12 +199,17 @@ def measured_build(folder: Path, engine: str) -> dict[str, Any]:
     }
 
 
+def memory() -> np.ndarray:
+    """Return how much of this process's memory is its own, and how much are pages of mapped files, in MB."""
+    sizes = psutil.Process().memory_info()
+    return np.array([sizes.rss - sizes.shared, sizes.shared]) / 1024**2
+
+
 def measured_queries(folder: Path, engine: str) -> dict[str, Any]:
     """Return what opening and asking took in this process, and what was found."""
     queries = json.loads((folder / "queries.json").read_text(encoding="utf-8"))
     batches = [queries[first : first + BATCH] for first in range(0, len(queries), BATCH)]
-    process = psutil.Process()
-    before, started = process.memory_info().rss, time.perf_counter()
+    before, started = memory(), time.perf_counter()
     ask = OPEN[engine](folder)
     opening = time.perf_counter() - started
     started = time.perf_counter()
@@ -178,12 +218,14 @@ def measured_queries(folder: Path, engine: str) -> dict[str, Any]:
     started, processor = time.perf_counter(), time.process_time()
     found = [hits for batch in batches for hits in ask(batch)]
     processor, seconds = time.process_time() - processor, time.perf_counter() - started
+    own, mapped = (memory() - before).tolist()
     return {
         "open ms": 1000 * opening,
         "first batch s": first,
         "queries/CPU-s": len(queries) / processor,
         "queries/s": len(queries) / seconds,
-        "resident MB": (process.memory_info().rss - before) / 1024**2,
+        "own MB": own,
+        "mapped MB": mapped,
         "found": found,
     }
 
@@ -196,21 +238,23 @@ class Reference:
         wanted = {word for query in queries for word in index_terms(query)}
         corpus = KnowledgeBase.open(folder)
         self._lengths = np.empty(len(corpus))
-        self._postings: dict[str, list[tuple[int, int]]] = {word: [] for word in wanted}
+        self._postings = {word: (array("i"), array("i")) for word in wanted}
         for position, passage in enumerate(corpus):
             words = index_terms(passage.text)
             self._lengths[position] = len(words)
             for word, count in Counter(filter(wanted.__contains__, words)).items():
-                self._postings[word].append((position, count))
+                documents, frequencies = self._postings[word]
+                documents.append(position)
+                frequencies.append(count)
 
     def scores(self, query: str) -> np.ndarray:
         """Return the score of every passage."""
         scores, average = np.zeros(len(self._lengths)), self._lengths.mean()
         for word in index_terms(query):
-            found = np.array(self._postings[word])
-            idf = math.log(1 + (len(scores) - len(found) + 0.5) / (len(found) + 0.5))
-            norm = K1 * (1 - B + B * self._lengths[found[:, 0]] / average)
-            scores[found[:, 0]] += idf * found[:, 1] / (found[:, 1] + norm)
+            documents, frequencies = (np.frombuffer(numbers, np.int32) for numbers in self._postings[word])
+            weight = math.log(1 + (len(scores) - len(documents) + 0.5) / (len(documents) + 0.5))
+            norm = K1 * (1 - B + B * self._lengths[documents] / average)
+            scores[documents] += weight * frequencies / (frequencies + norm)
         return scores
 
 
@@ -242,15 +286,18 @@ def in_a_new_process(stage: str, folder: Path, engine: str) -> dict[str, Any]:
 
 def compare(folder: Path, count: int, engines: Sequence[str], queries: int, reference_queries: int) -> None:
     """Build, open and ask every engine over one corpus, and print a table."""
-    started = time.perf_counter()
-    corpus = KnowledgeBase.create(folder / "kb", passages(count))
+    if not (folder / "kb").is_dir():
+        KnowledgeBase.create(folder / "kb", passages(count))
     size = (folder / "kb" / "passages.jsonl").stat().st_size / 1024**2
-    print(f"\n{len(corpus):,} passages, {size:,.0f} MB, made in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"\n{count:,} passages, {size:,.0f} MB", flush=True)
     asked = draw_queries(folder / "kb", queries)
     (folder / "queries.json").write_text(json.dumps(asked), encoding="utf-8")
     rows: dict[str, dict[str, Any]] = {}
     for engine in engines:
-        rows[engine] = in_a_new_process("build", folder, engine)
+        built = folder / f"{engine}.json"
+        if not built.is_file():
+            built.write_text(json.dumps(in_a_new_process("build", folder, engine)), encoding="utf-8")
+        rows[engine] = json.loads(built.read_text(encoding="utf-8"))
         print(f"{engine} built: {rows[engine]['build s']:.0f} s", file=sys.stderr, flush=True)
     for engine in engines:
         rows[engine] |= in_a_new_process("ask", folder, engine)
@@ -261,19 +308,50 @@ def compare(folder: Path, count: int, engines: Sequence[str], queries: int, refe
         counts = agreement(Reference(folder / "kb", checked), checked, found)
         for engine, row in rows.items():
             row |= {name: counts[engine][name] / len(checked) for name in ("agreement", "order")}
+    (folder / "figures.json").write_text(json.dumps(rows), encoding="utf-8")
     print(f"{'':14}" + "".join(f"{engine:>14}" for engine in rows))
     for name in next(iter(rows.values())):
         print(f"{name:14}" + "".join(f"{row[name]:14,.3f}" for row in rows.values()), flush=True)
+
+
+def draw_plot(folder: Path, target: Path) -> None:
+    """Draw how cost grows: building and its memory, files and what is resident, speed of all engines."""
+    import matplotlib  # Needed for nothing else here.
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figures = {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("*/figures.json")}
+    sizes = sorted(figures)
+    panels = {
+        "building": (("build CPU-s", "build peak MB"), ["ours"]),
+        "disk and memory": (("disk MB", "own MB", "mapped MB"), ["ours"]),
+        "asking": (("queries/CPU-s",), sorted({engine for rows in figures.values() for engine in rows})),
+    }
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(12.0, 4.0), layout="constrained")
+    for axis, (title, (names, engines)) in zip(axes, panels.items(), strict=True):
+        for engine in engines:
+            there = [size for size in sizes if engine in figures[size]]
+            for name in names:
+                label = name if len(engines) == 1 else engine
+                axis.loglog(there, [figures[size][engine][name] for size in there], marker="o", label=label)
+        axis.set_title(title if len(names) > 1 else f"{title}: {names[0]}")
+        axis.set_xlabel("passages")
+        axis.legend()
+        axis.grid(which="both", alpha=0.2)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=100)
 
 
 def main() -> None:
     """Print one table per number of passages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, nargs="+", default=[20_000, 100_000])
-    parser.add_argument("--engines", nargs="+", choices=list(BUILD), default=list(BUILD))
+    parser.add_argument("--engines", nargs="+", choices=list(BUILD), default=DEFAULT)
     parser.add_argument("--queries", type=int, default=1_024)
     parser.add_argument("--reference-queries", type=int, default=1_000, help="0 leaves the exact reference out")
     parser.add_argument("--folder", type=Path, help="where everything is written, and left; else a temporary one")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="image to draw; default: none is drawn")
     parser.add_argument("--stage", choices=("build", "ask"), help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -282,17 +360,18 @@ def main() -> None:
         measure = measured_build if options.stage == "build" else measured_queries
         print(json.dumps(measure(options.folder, options.engine)))
         return
-    engines = [engine for engine in options.engines if find_spec(NEEDS[engine])]
+    engines = [engine for engine in options.engines if find_spec(NEEDS.get(engine, "numpy"))]
     for count in options.passages:
         parent = options.folder or Path(tempfile.mkdtemp(prefix="bm25-"))
         folder = parent / str(count)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             compare(folder, count, engines, options.queries, options.reference_queries)
         finally:
             if options.folder is None:
                 shutil.rmtree(parent, ignore_errors=True)
+    if options.plot is not None and options.folder is not None:
+        draw_plot(options.folder, options.plot)
 
 
 if __name__ == "__main__":

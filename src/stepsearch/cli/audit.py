@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.data import READERS, KnowledgeBase, read_questions
+from stepsearch.data import READERS, read_questions
 from stepsearch.data.knowledge_base import KNOWLEDGE_BASE, knowledge_base_beside
 from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError
@@ -18,6 +18,7 @@ from stepsearch.preparation.audit_tables import contamination_lines, coverage_ta
 from stepsearch.preparation.completion import add_passages, missing_documents
 from stepsearch.preparation.contamination import Contamination, find_contamination
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Question
 
 
@@ -78,7 +79,7 @@ def audit_corpus(questions: Sequence[Question], folder: Path, threshold: float, 
     engine = BM25SearchEngine.open(folder)
     progress = StageProgress(console, {"audit": 1.0})
     with progress.running(), progress.stage("audit") as advance:
-        result = audit(questions, KnowledgeBase.open(folder), engine, threshold, advance)
+        result = audit(questions, StoredPassages.open(folder), engine, threshold, advance)
     engine.close()
     console.print(coverage_table(result))
     if any(group.recall for group in result.groups):

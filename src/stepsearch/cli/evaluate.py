@@ -16,7 +16,7 @@ from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.searching import BM25, find_corpus, guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.config import Config, as_mapping, asked_keys
-from stepsearch.data import Benchmark, KnowledgeBase, find_benchmark_file, read_benchmark
+from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.judging import judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore
@@ -27,6 +27,7 @@ from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.training.run_folder import RunFolder
 
 LEDGER, REPLIES = "evaluation.json", "replies.jsonl"
@@ -104,7 +105,7 @@ def settings_of(evaluation: Evaluation, max_questions: int | None) -> dict[str, 
     search = as_mapping(evaluation.config.search)
     return {
         **settings_of_model_alone(evaluation.config),
-        "search": {**search, "passages": KnowledgeBase.open(Path(base)).fingerprint if base else None},
+        "search": {**search, "passages": StoredPassages.open(Path(base)).fingerprint if base else None},
         "evaluation": {"temperature": evaluation.config.evaluation.temperature},
         "seed": evaluation.config.seed,
         "samples": evaluation.samples,

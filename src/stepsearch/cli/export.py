@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from stepsearch.data import KnowledgeBase, read_questions, write_processed
+from stepsearch.data import read_questions, write_processed
 from stepsearch.data.corpus import write_corpus
 from stepsearch.data.parquet import write_parquet
 from stepsearch.data.processed import write_processed_lines
 from stepsearch.data.question_files import PARQUET
 from stepsearch.data.verl_rows import ROW_SHAPE, question_to_row
 from stepsearch.errors import ConfigError, DataError
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Question
 
 Writer = Callable[[Sequence[Path], Path, str], int]
@@ -44,7 +45,7 @@ def _processed(sources: Sequence[Path], target: Path, split: str) -> int:
 
 
 def _corpus(sources: Sequence[Path], target: Path, split: str) -> int:
-    return write_corpus(target, chain.from_iterable(map(KnowledgeBase.open, sources)))
+    return write_corpus(target, chain.from_iterable(map(StoredPassages.open, sources)))
 
 
 def _questions(paths: Sequence[Path]) -> Iterator[Question]:

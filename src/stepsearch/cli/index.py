@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
 from stepsearch.data.passage_files import read_passages
 from stepsearch.errors import DataError
-from stepsearch.search.bm25_search import INDEX_FOLDER, BM25SearchEngine, Progress, stored_passages
+from stepsearch.search.bm25_search import INDEX_FOLDER, Progress
+from stepsearch.search.corpus_indexing import has_been_read, index_corpus
+from stepsearch.search.stored_passages import ADDED_FOLDER, StoredPassages
 from stepsearch.types import Passage
 
 _NOTE_EVERY = 1000
@@ -27,11 +29,13 @@ def run(args: argparse.Namespace) -> None:
     # What is wrong with the names is said before hours of reading.
     require_replaceable(args.output)
     _require_inputs(args.input)
-    passages = chain.from_iterable(map(_passages, args.input))
+    passages, sources = chain.from_iterable(map(_passages, args.input)), _sources(args.input)
+    if has_been_read(args.output, sources):
+        say(console, "the passages have been read by a run that was interrupted: only the index is left to make")
     progress = StageProgress(console, {"index": 1.0})
     try:
         with progress.running(), progress.stage("index") as advance:
-            engine = BM25SearchEngine.create(args.output, _counted(passages, advance), _indexed(advance))
+            engine = index_corpus(args.output, _counted(passages, advance), sources, _indexed(advance))
     except OSError as error:
         raise DataError(f"{error.filename or args.output} cannot be written: {error.strerror}") from None
     size = sum(path.stat().st_size for path in (args.output / INDEX_FOLDER).iterdir())
@@ -46,8 +50,15 @@ def _require_inputs(paths: Iterable[Path]) -> None:
             raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
 
 
-def _passages(path: Path) -> Iterator[Passage]:
-    return stored_passages(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
+def _sources(paths: Sequence[Path]) -> str:
+    """Return a text that is another one when an input has been replaced or written to."""
+    files = [path / MANIFEST_FILE if path.is_dir() else path for path in paths]
+    files += [added for path in paths if (added := path / ADDED_FOLDER / MANIFEST_FILE).is_file()]
+    return "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+
+def _passages(path: Path) -> Iterable[Passage]:
+    return StoredPassages.open(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
 
 
 def _counted(passages: Iterable[Passage], advance: Advance) -> Iterator[Passage]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from stepsearch.config import SearchSettings
-from stepsearch.data import KnowledgeBase
 from stepsearch.data.knowledge_base import knowledge_base_beside
 from stepsearch.search import GuardedSearch, SearchEngine
+from stepsearch.search.stored_passages import StoredPassages
 
 BM25, HYBRID = "bm25", "hybrid"
 _OF_A_KNOWLEDGE_BASE = frozenset({BM25, "dense"})
@@ -40,7 +40,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
     whose = " beside the data file" if beside else ""
     return (
         settled,
-        f"search: {_in_words(settled)}, knowledge base {folder}{whose} ({len(KnowledgeBase.open(folder)):,} passages)",
+        f"search: {_in_words(settled)}, knowledge base {folder}{whose} ({len(StoredPassages.open(folder)):,} passages)",
     )
 
 

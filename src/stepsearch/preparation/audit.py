@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.preparation.coverage import NEAR_DUPLICATE, Located, Match, golden_documents, locate
 from stepsearch.preparation.retrieval_ceiling import DEPTHS, WAYS, Recall, recall_of
 from stepsearch.progress import Advance, unseen
@@ -114,7 +113,7 @@ class CorpusAudit:
 
 def audit(
     questions: Sequence[Question],
-    knowledge_base: KnowledgeBase,
+    knowledge_base: Sequence[Passage],
     engine: SearchEngine,
     threshold: float = NEAR_DUPLICATE,
     advance: Advance = unseen,
@@ -123,7 +122,7 @@ def audit(
 
     Args:
         questions: of any number of datasets.
-        knowledge_base: the corpus.
+        knowledge_base: the passages of the corpus.
         engine: searches that corpus.
         threshold: cosine from which a passage is a near-duplicate.
         advance: called with shares of the whole work, 1 in sum.

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from stepsearch.data.knowledge_base import KnowledgeBase, KnowledgeBaseWriter, replace_knowledge_base
+from stepsearch.data.knowledge_base import KnowledgeBaseWriter, replace_knowledge_base
 from stepsearch.errors import DataError
 from stepsearch.preparation.coverage import Locations, Match
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Passage
 
 
@@ -21,7 +22,7 @@ def missing_documents(locations: Locations) -> list[Passage]:
 
 
 def add_passages(folder: Path, passages: Sequence[Passage]) -> int:
-    """Add passages to a knowledge base and index it anew; returns how many were new.
+    """Add passages to a knowledge base, with what was added to it before, and index it anew; returns how many were new.
 
     All is written beside it and takes its place at the end: a failure leaves it as it was. Its passages are copied one
     by one.
@@ -29,7 +30,7 @@ def add_passages(folder: Path, passages: Sequence[Passage]) -> int:
     Raises:
         DataError: the folder is no knowledge base, or cannot be written.
     """
-    old = KnowledgeBase.open(folder)
+    old = StoredPassages.open(folder)
     beside = folder.with_name(f".{folder.name}.completed.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +34,41 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Postings of some documents, ordered by term, then document."""
+    """Postings of some documents on disk, ordered by term, then document.
 
-    terms: NDArray[np.int32]
-    documents: NDArray[np.int32]
-    frequencies: NDArray[np.unsignedinteger]
+    Only what is asked for is read, and not mapped, so that merging holds no more than one range in memory.
+    """
 
-    def save(self, prefix: Path) -> None:
-        for name in ("terms", "documents", "frequencies"):
-            np.save(f"{prefix}.{name}.npy", getattr(self, name))
+    prefix: Path
+    kind: np.dtype[np.unsignedinteger]
 
     @classmethod
-    def open(cls, prefix: Path) -> _Block:
-        return cls(*(map_array(Path(f"{prefix}.{name}.npy")) for name in ("terms", "documents", "frequencies")))
+    def write(
+        cls,
+        prefix: Path,
+        terms: NDArray[np.int32],
+        documents: NDArray[np.int32],
+        frequencies: NDArray[np.unsignedinteger],
+    ) -> _Block:
+        """Write the postings of some documents into files whose names begin so."""
+        for name, content in (("terms", terms), ("documents", documents), ("frequencies", frequencies)):
+            content.tofile(f"{prefix}.{name}")
+        return cls(prefix, frequencies.dtype)
+
+    def terms(self) -> NDArray[np.int32]:
+        """Return the term of every posting, memory-mapped."""
+        return np.memmap(f"{self.prefix}.terms", np.int32, "r").view(np.ndarray)
+
+    def documents(self, first: int, last: int) -> NDArray[np.int32]:
+        """Return the documents of a range of postings."""
+        return self._read("documents", np.dtype(np.int32), first, last)
+
+    def frequencies(self, first: int, last: int) -> NDArray[np.unsignedinteger]:
+        """Return the frequencies of a range of postings."""
+        return self._read("frequencies", self.kind, first, last)
+
+    def _read(self, name: str, kind: np.dtype[Any], first: int, last: int) -> NDArray[Any]:
+        return np.fromfile(f"{self.prefix}.{name}", kind, last - first, offset=first * kind.itemsize)
 
 
 def build_postings(
@@ -73,38 +95,39 @@ def build_postings(
     vocabulary.default_factory = vocabulary.__len__
     with tempfile.TemporaryDirectory(dir=folder, prefix=".blocks.") as beside:
         lengths = array("i")
-        prefixes: list[Path] = []
-        for block in _blocks(documents, vocabulary, lengths, block_words):
-            prefixes.append(Path(beside) / str(len(prefixes)))
-            block.save(prefixes[-1])
+        blocks = list(_blocks(Path(beside), documents, vocabulary, lengths, block_words))
         if not vocabulary:
             raise SearchError("there is nothing to index: the documents hold no words")
         write_vocabulary(folder, vocabulary)
         terms = len(vocabulary)
         # From here on the words themselves are not needed, and they are most of the memory.
         vocabulary.clear()
-        np.save(folder / "lengths.npy", np.frombuffer(lengths, np.int32))
-        _merge(folder, [_Block.open(prefix) for prefix in prefixes], terms, merging, range_postings)
+        np.save(folder / "lengths.npy", _smallest(np.frombuffer(lengths, np.int32)))
+        _merge(folder, blocks, terms, merging, range_postings)
     return Postings.open(folder)
 
 
 def _blocks(
-    documents: Iterable[Sequence[str]], vocabulary: defaultdict[str, int], lengths: array[int], block_words: int
+    folder: Path,
+    documents: Iterable[Sequence[str]],
+    vocabulary: defaultdict[str, int],
+    lengths: array[int],
+    block_words: int,
 ) -> Iterator[_Block]:
-    """Yield the blocks, filling vocabulary and lengths on the way."""
+    """Write blocks into a folder and yield them, filling vocabulary and lengths on the way."""
     words, first = array("i"), 0
     for document in documents:
         words.extend(map(vocabulary.__getitem__, document))
         lengths.append(len(document))
         if len(words) >= block_words:
-            yield _counted(words, lengths, first)
+            yield _counted(folder, words, lengths, first)
             words, first = array("i"), len(lengths)
     if words:
-        yield _counted(words, lengths, first)
+        yield _counted(folder, words, lengths, first)
 
 
-def _counted(words: array[int], lengths: array[int], first: int) -> _Block:
-    """Return the block of the documents from `first` on, whose words follow each other in `words`."""
+def _counted(folder: Path, words: array[int], lengths: array[int], first: int) -> _Block:
+    """Write the block of the documents from `first` on, whose words follow each other in `words`."""
     # A copy: an array that numpy looks at cannot grow.
     counts = np.array(lengths[first:], np.int64)
     keys = np.frombuffer(words, np.int32).astype(np.int64) << 32
@@ -113,20 +136,25 @@ def _counted(words: array[int], lengths: array[int], first: int) -> _Block:
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     frequencies = np.diff(starts, append=len(keys))
     keys = keys[starts]
-    frequencies = frequencies.astype(np.min_scalar_type(frequencies.max()))
-    return _Block((keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32), frequencies)
+    terms, documents = (keys >> 32).astype(np.int32), (keys & 0xFFFFFFFF).astype(np.int32)
+    return _Block.write(folder / str(first), terms, documents, _smallest(frequencies))
+
+
+def _smallest(counts: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
+    """Return counts in the smallest type that holds them."""
+    return counts.astype(np.min_scalar_type(counts.max()))
 
 
 def _merge(folder: Path, blocks: Sequence[_Block], terms: int, progress: Progress | None, range_postings: int) -> None:
     """Write the postings of all blocks, range of terms by range of terms."""
     counts = np.zeros(terms, np.int64)
     for block in blocks:
-        found = np.bincount(block.terms)
+        found = np.bincount(block.terms())
         counts[: len(found)] += found
     starts = starts_of(counts)
     lengths = map_array(folder / "lengths.npy")
-    most, shortest = np.empty(terms, np.uint32), np.empty(terms, np.int32)
-    kind = np.result_type(*(block.frequencies.dtype for block in blocks))
+    most, spacing = np.empty(terms, np.uint32), np.empty(terms, np.float32)
+    kind = np.result_type(*(block.kind for block in blocks))
     with ExitStack() as files:
         documents_file = files.enter_context(_array_file(folder / "documents.npy", np.dtype(np.int32), starts[-1]))
         frequencies_file = files.enter_context(_array_file(folder / "frequencies.npy", kind, starts[-1]))
@@ -137,10 +165,11 @@ def _merge(folder: Path, blocks: Sequence[_Block], terms: int, progress: Progres
             # Every term has a posting, so that no run is empty.
             runs = starts[first:last] - starts[first]
             most[first:last] = np.maximum.reduceat(frequencies, runs)
-            shortest[first:last] = np.minimum.reduceat(lengths[documents], runs)
+            spacings = np.divide(lengths[documents], frequencies, dtype=np.float32)
+            spacing[first:last] = np.minimum.reduceat(spacings, runs)
             if progress is not None:
                 progress(float(starts[last] / starts[-1]))
-    for name, content in (("starts", starts), ("most", most), ("shortest", shortest)):
+    for name, content in (("starts", starts), ("most", most), ("spacing", spacing)):
         np.save(folder / f"{name}.npy", content)
 
 
@@ -158,11 +187,14 @@ def _merged(
     blocks: Sequence[_Block], first: int, last: int, kind: np.dtype[np.unsignedinteger]
 ) -> tuple[NDArray[np.int32], NDArray[np.unsignedinteger]]:
     """Return documents and frequencies of a range of terms, ordered by term, then document."""
-    parts = [(block, slice(*np.searchsorted(block.terms, (first, last)))) for block in blocks]
+    # Of one type: numpy would convert all the block's terms otherwise.
+    ends = np.array([first, last], np.int32)
+    listed = [(block, block.terms()) for block in blocks]
+    parts = [(block, terms, *np.searchsorted(terms, ends).tolist()) for block, terms in listed]
     # Blocks are in the order of their documents, and a stable sort keeps it. It finds sorted runs and merges them.
-    order = np.argsort(np.concatenate([block.terms[part] for block, part in parts]), kind="stable")
-    documents = np.concatenate([block.documents[part] for block, part in parts])[order]
-    frequencies = np.concatenate([block.frequencies[part] for block, part in parts], dtype=kind)[order]
+    order = np.argsort(np.concatenate([terms[start:stop] for _, terms, start, stop in parts]), kind="stable")
+    documents = np.concatenate([block.documents(start, stop) for block, _, start, stop in parts])[order]
+    frequencies = np.concatenate([block.frequencies(start, stop) for block, _, start, stop in parts], dtype=kind)[order]
     return documents, frequencies
 
 

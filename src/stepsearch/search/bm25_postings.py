@@ -3,9 +3,9 @@
     starts.npy       int64 [V + 1]: where the postings of each term begin, and where the last one's end
     documents.npy    int32 [P]: the documents that have the term, ascending
     frequencies.npy  uint8, uint16 or uint32 [P]: how often they have it
-    lengths.npy      int32 [N]: how many words each document has
+    lengths.npy      uint8, uint16 or uint32 [N]: how many words each document has
     most.npy         uint32 [V]: the largest of a term's frequencies
-    shortest.npy     int32 [V]: the least length of a document that has it
+    spacing.npy      float32 [V]: the least length of a document for each time that it has the term
     and the words    (bm25_vocabulary)
 
 What is stored does not depend on other documents, so that scores over several such sets are as exact as over one.
@@ -28,9 +28,9 @@ _TYPES = {
     "starts": "i8",
     "documents": "i4",
     "frequencies": "u1 u2 u4",
-    "lengths": "i4",
+    "lengths": "u1 u2 u4",
     "most": "u4",
-    "shortest": "i4",
+    "spacing": "f4",
 }
 
 
@@ -42,9 +42,9 @@ class Postings:
     starts: NDArray[np.int64]
     documents: NDArray[np.int32]
     frequencies: NDArray[np.unsignedinteger]
-    lengths: NDArray[np.int32]
+    lengths: NDArray[np.unsignedinteger]
     most: NDArray[np.uint32]
-    shortest: NDArray[np.int32]
+    spacing: NDArray[np.float32]
 
     @classmethod
     def open(cls, folder: Path) -> Postings:
@@ -79,5 +79,5 @@ class Postings:
 
 def _fit(arrays: dict[str, NDArray[Any]], terms: int) -> bool:
     count = len(arrays["documents"])
-    per_term = len(arrays["starts"]) - 1 == len(arrays["most"]) == len(arrays["shortest"]) == terms
+    per_term = len(arrays["starts"]) - 1 == len(arrays["most"]) == len(arrays["spacing"]) == terms
     return per_term and len(arrays["frequencies"]) == count == int(arrays["starts"][-1])

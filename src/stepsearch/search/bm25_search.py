@@ -20,11 +20,12 @@ from stepsearch.errors import SearchError
 from stepsearch.search.bm25_builder import build_postings
 from stepsearch.search.bm25_index import BM25Index, index_terms
 from stepsearch.search.search_engine import SearchEngine
+from stepsearch.search.stored_passages import ADDED_FOLDER, open_added
 from stepsearch.types import Passage
 
-INDEX_FOLDER, ADDED_FOLDER, MANIFEST_FILE = "bm25", "added", "stepsearch.json"
+INDEX_FOLDER, MANIFEST_FILE = "bm25", "stepsearch.json"
 # Bumped whenever other terms are indexed or files change, so that an index of older ones is refused.
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 
 # A title names what its passage is about. Counted twice it found the golden paragraph of MuSiQue's sub-questions among
 # the first three in 88 % of cases, once in 84 %, not at all in 77 % (100 dev questions, 1,799 paragraphs).
@@ -134,7 +135,7 @@ class BM25SearchEngine(SearchEngine):
         """
         knowledge_base = KnowledgeBase.open(folder)
         index = _open_index(knowledge_base)
-        added = _open_added(knowledge_base)
+        added = open_added(knowledge_base)
         if added is None:
             return cls(knowledge_base, index, folder=knowledge_base.folder)
         parts = [*index.parts, *_open_index(added).parts]
@@ -203,28 +204,6 @@ class BM25SearchEngine(SearchEngine):
             self._corpus = self.create(self._folder, self._corpus, progress)._corpus
 
 
-def stored_passages(folder: Path) -> Iterator[Passage]:
-    """Yield the passages of a knowledge base, then those that were added to it.
-
-    Raises:
-        DataError: the folder is no knowledge base.
-    """
-    knowledge_base = KnowledgeBase.open(folder)
-    yield from knowledge_base
-    yield from _open_added(knowledge_base) or ()
-
-
-def stored_fingerprint(folder: Path) -> str:
-    """Return the fingerprint of a knowledge base with what was added to it.
-
-    Raises:
-        DataError: the folder is no knowledge base.
-    """
-    knowledge_base = KnowledgeBase.open(folder)
-    added = _open_added(knowledge_base)
-    return knowledge_base.fingerprint if added is None else f"{knowledge_base.fingerprint}+{added.fingerprint}"
-
-
 def _scored(passage: Passage, score: float) -> Passage:
     return Passage(passage.id, passage.text, passage.title, score)
 
@@ -268,12 +247,6 @@ def _write_added(knowledge_base: KnowledgeBase, added: Iterable[Passage]) -> Non
         _replace(beside, knowledge_base.folder / ADDED_FOLDER)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _open_added(knowledge_base: KnowledgeBase) -> KnowledgeBase | None:
-    """Return what was added to a knowledge base, None where nothing was."""
-    folder = knowledge_base.folder / ADDED_FOLDER
-    return KnowledgeBase.open(folder) if folder.is_dir() else None
 
 
 def _open_index(knowledge_base: KnowledgeBase) -> BM25Index:

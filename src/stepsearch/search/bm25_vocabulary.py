@@ -25,7 +25,8 @@ class Vocabulary:
 
     def __init__(self, words: mmap.mmap | bytes, starts: NDArray[np.int64], terms: NDArray[np.int32]) -> None:
         """Take the files' contents."""
-        self._words, self._starts, self._terms = words, starts, terms
+        # Elements of a memoryview are plain numbers, and several times as fast to get as numpy's.
+        self._words, self._starts, self._terms = words, starts.data, terms.data
 
     @classmethod
     def open(cls, folder: Path) -> Vocabulary:
@@ -53,7 +54,7 @@ class Vocabulary:
         encoded = word.encode("utf-8", "surrogatepass")
         # Words in the order of their code points are in the order of their UTF-8 bytes, too.
         position = bisect_left(self, encoded)
-        return int(self._terms[position]) if position < len(self) and self[position] == encoded else None
+        return self._terms[position] if position < len(self) and self[position] == encoded else None
 
 
 def write_vocabulary(folder: Path, words: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stepsearch.config import SearchSettings, Section
 from stepsearch.errors import SearchError
-from stepsearch.search.bm25_search import stored_fingerprint
+from stepsearch.search.stored_passages import StoredPassages
 
 # Settings of engines that decide how they ask, and not what they find.
 _MANNERS = frozenset({"token_variable", "batch_size", "contact", "requests_per_second", "environment"})
@@ -26,7 +26,7 @@ def engine_identity(settings: SearchSettings, knowledge_base: Path | None) -> st
     identity: dict[str, Any] = {
         "engine": settings.engine_type,
         "settings": own.model_dump(mode="json", exclude=set(_MANNERS)) if isinstance(own, Section) else None,
-        "corpus": None if knowledge_base is None else stored_fingerprint(knowledge_base),
+        "corpus": None if knowledge_base is None else StoredPassages.open(knowledge_base).fingerprint,
     }
     if settings.engine_type == "mock" and settings.mock.results is not None:
         identity["canned"] = _digest(Path(settings.mock.results).expanduser(), "search.mock.results")

@@ -12,6 +12,7 @@ from stepsearch.preparation.completion import add_passages, missing_documents
 from stepsearch.preparation.coverage import Located, Match, locate
 from stepsearch.preparation.retrieval_ceiling import recall_of
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Passage, Question, SubQuestion
 
 FILM = Passage.from_text("Up is a film that was written by Ann Lee in the spring of 1990 for the Rome festival.", "Up")
@@ -132,6 +133,20 @@ def test_completing_adds_what_is_missing_and_indexes_it(tmp_path):
     assert (after.groups[0].all_found, after.missing) == (1, [])
     assert after.groups[0].recall["first_queries"][1] == 1.0
     assert [entry.name for entry in tmp_path.iterdir()] == ["kb"]
+
+
+def test_what_was_added_to_the_knowledge_base_is_audited_and_lasts_a_completion(tmp_path):
+    folder = tmp_path / "kb"
+    _, engine = build(folder, OTHERS)
+    engine.add_documents([f"{FILM.text} Twice."])
+    engine.save(folder)
+    golden = replace(QUESTION, golden_passages=(Passage.from_text(f"{FILM.text} Twice."), ANN))
+    corpus = StoredPassages.open(folder)
+    result = audit([golden], corpus, BM25SearchEngine.open(folder))
+    assert (result.passages, result.missing) == (7, [ANN])
+    assert add_passages(folder, [ANN]) == 1
+    assert list(StoredPassages.open(folder)) == [*corpus, ANN]
+    assert not (folder / "added").exists()
 
 
 def test_a_missing_document_whose_id_is_taken_is_added_under_its_hash(tmp_path):

@@ -142,6 +142,18 @@ def test_several_parts_score_to_the_last_bit_as_one() -> None:
         assert parts.best(query, 7) == whole.best(query, 7)
 
 
+def test_numba_finds_what_numpy_finds_to_the_last_bit() -> None:
+    pytest.importorskip("numba")
+    documents = drawn(2000, 20)
+    plain = BM25Index.build(documents)
+    parts = [BM25Index.build(some).parts[0] for some in (documents[:700], documents[700:])]
+    compiled = [BM25Index(some, compiled_from=0) for some in (plain.parts, parts)]
+    for query in [*drawn(200, 9, seed=5), ["w0"], ["w0", "w1", "w2"], ["w1", "w1"], ["w2999", "w0"], ["unknown"]]:
+        for count in (1, 3, 10, 3000):
+            expected = plain.best(query, count)
+            assert [index.best(query, count) for index in compiled] == [expected, expected]
+
+
 @pytest.mark.parametrize(("most", "kind"), [(255, np.uint8), (256, np.uint16), (70_000, np.uint32)])
 def test_frequencies_of_any_size_are_exact(most: int, kind: type) -> None:
     index = BM25Index.build([["fox"] * most, ["fox", "hen"]])
@@ -179,7 +191,7 @@ def test_searches_of_several_threads_do_not_mix() -> None:
         assert list(threads.map(lambda query: index.best(query, 5), queries)) == alone
 
 
-ARRAYS = ["starts", "documents", "frequencies", "lengths", "most", "shortest", "word_starts", "word_terms"]
+ARRAYS = ["starts", "documents", "frequencies", "lengths", "most", "spacing", "word_starts", "word_terms"]
 
 
 @pytest.mark.parametrize("name", [*(f"{array}.npy" for array in ARRAYS), "words.bin"])
