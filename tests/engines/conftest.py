@@ -65,7 +65,7 @@ class Server:
             )
         self._log = log
 
-    def wait(self, seconds: float = 240) -> None:
+    def wait(self, seconds: float = 480) -> None:
         deadline = time.monotonic() + seconds
         while True:
             assert self._process.poll() is None, self._log.read_text()[-3000:]
