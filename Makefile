@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VERL_VENV := .venv-verl
+VERL_BIN := $(VERL_VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format bench clean
+.PHONY: help quickstart test test-verl check format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +32,18 @@ quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent
 test: $(VENV)/.dev ## Set up, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
+$(VERL_VENV)/.ready: requirements-verl.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "verl needs Python 3.11 or 3.12: make PYTHON=python3.12 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VERL_VENV)
+	$(VERL_BIN)/python -m pip install --quiet -r requirements-verl.txt
+	$(VERL_BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# Without verl its tests are skipped; here that is a failure.
+test-verl: $(VERL_VENV)/.ready ## Set up verl in an environment of its own, then test the plug-in for it there
+	$(VERL_BIN)/python -c 'import verl'
+	OMP_NUM_THREADS=1 $(VERL_BIN)/python -m pytest -W default tests/verl
+
 check: $(VENV)/.dev ## Formatting, lint, layers and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,5 +57,5 @@ format: $(VENV)/.dev ## Format and mend what lint can mend
 bench: $(VENV)/.dev ## Run the benchmarks (docs/benchmarks.md says what each measures)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) $(VERL_VENV) .pytest_cache .ruff_cache .hypothesis

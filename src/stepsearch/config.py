@@ -34,6 +34,9 @@ class ModelSettings(Section):
         default="auto", description="Prompt style; auto: as the model was trained, else chat where it has a template."
     )
     attention: str = Field(default="sdpa", description="transformers' attention implementation for training.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where it is; auto: on a GPU where there is one, the embedded policy on the CPU."
+    )
 
 
 class MockSearchSettings(Section):
@@ -271,6 +274,10 @@ class TrainingSettings(Section):
     stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
     alarm_searches: float | None = Field(default=None, gt=0, description="Warn when searches per question are below.")
     alarm_format_rate: float | None = Field(default=None, gt=0, le=1, description="Warn when the format rate is below.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="With several processes, each holds all of the networks (ddp), or a share of them (fsdp).",
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads for torch; default: torch's own choice.")
     workers: int = Field(
         default=1,
@@ -374,6 +381,11 @@ class Config(Section):
             )
         if self.training.critic == "group" and self.training.value_warmup_steps:
             raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
+        if self.training.parallel == "fsdp" and self.lora.rank:
+            raise ValueError(
+                "training.parallel=fsdp shares whole networks out, and with lora.rank two take turns on one trunk: set "
+                "training.parallel to ddp"
+            )
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
             raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
         return self

@@ -8,9 +8,10 @@
       EndpointError     a chat endpoint cannot be used, or does not answer any more
       ModelError        a model, tokenizer or checkpoint cannot be used
       TrainingError     training cannot go on (non-finite loss, nothing to train on)
+        ProcessLostError   another process of the run is gone
 
 The message of each is one line for a person: what is wrong, where (file, line or key), and how to mend it. The
-command line prints it and exits with code 2.
+command line prints it and exits with code 2 (3 for a ProcessLostError).
 """
 
 
@@ -44,3 +45,7 @@ class ModelError(StepSearchError):
 
 class TrainingError(StepSearchError):
     """Training cannot go on."""
+
+
+class ProcessLostError(TrainingError):
+    """Another process of the run is gone: the cause is what that one says."""

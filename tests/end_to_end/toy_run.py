@@ -137,9 +137,9 @@ def _demonstrations(tokenizer: ModelTokenizer, rng: random.Random) -> tuple[torc
     return torch.tensor(ids), torch.tensor([row + [0] * (width - len(row)) for row in masks])
 
 
-def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None) -> StePPOTrainer:
+def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None, device: str = "cpu") -> StePPOTrainer:
     """Return a trainer of the toy policy of the config's seed; its evaluation is greedy, on the same questions."""
-    policy, questions = toy_policy(config.seed), toy_questions()
+    policy, questions = toy_policy(config.seed).to(device), toy_questions()
     search = GuardedSearch(engine or BM25SearchEngine.from_passages(toy_passages()), retries=0)
     player = Player(policy, search, config)
     calculator = StepSearchRewardCalculator(config.reward)

@@ -14,7 +14,7 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import build_tiny_policy
 from stepsearch.models.tiny_tokenizer import name_token_groups
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.models.trunk import usable_workers
+from stepsearch.models.trunk import chosen_device, usable_workers
 from stepsearch.preparation.demonstrations import DemonstrationWriter
 from stepsearch.progress import Advance, unseen
 from stepsearch.search import SearchEngine
@@ -101,4 +101,5 @@ def build_policy(
         workers=usable_workers(config.training, causal_lm.device),
         on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
-    return StepSearchModel(causal_lm, tokenizer)
+    policy = StepSearchModel(causal_lm, tokenizer)
+    return policy if config.model.device == "auto" else policy.to(chosen_device(config.model.device))

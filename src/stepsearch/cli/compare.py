@@ -28,6 +28,7 @@ from stepsearch.evaluation.comparison_tables import comparison_markdown, compari
 from stepsearch.evaluation.plots import plot_curves
 from stepsearch.evaluation.scores import read_scores
 from stepsearch.training.metric_log import METRICS
+from stepsearch.training.processes import refuse_processes
 
 REPORT, TABLES, CURVES = "comparison.json", "comparison.md", "curves.png"
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a method, a setting, a file or the output folder is wrong, or a run could not go on.
         KeyboardInterrupt: interrupted; the same command goes on.
     """
+    refuse_processes("compare")
     console = open_console()
     runs = plan(args)
     methods = list(dict.fromkeys(run.method.name for run in runs))

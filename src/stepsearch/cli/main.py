@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from stepsearch.cli.arguments import parse
-from stepsearch.errors import StepSearchError
+from stepsearch.cli.launch import LOST, launch
+from stepsearch.errors import ProcessLostError, StepSearchError
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -15,13 +16,17 @@ USER_ERROR, INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for a mistake of the user's, 130 when interrupted.
 
-    Anything else that goes wrong is a bug and keeps its traceback.
+    Of several processes of a command, one returns 3 that misses another. Anything else that goes wrong is a bug and
+    keeps its traceback.
     """
-    args = parse(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parse(words)
     output_dir: Path | None = getattr(args, "output_dir", None)
     is_new = output_dir is not None and not output_dir.exists()
     # Imported here, not above: a command brings torch, and --help should not wait for it.
     try:
+        if getattr(args, "num_processes", 1) > 1:
+            return launch(words, args.num_processes)
         command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")
         silence_loading_bars()
         command.run(args)
@@ -29,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if output_dir is not None and is_new:
             _remove_empty(output_dir)
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return LOST if isinstance(error, ProcessLostError) else USER_ERROR
     except KeyboardInterrupt:
         print("\ninterrupted; continue with --resume" if "resume" in args else "\ninterrupted", file=sys.stderr)
         return INTERRUPTED

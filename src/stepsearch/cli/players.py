@@ -18,10 +18,11 @@ from stepsearch.evaluation.step_search_text import step_search
 from stepsearch.evaluation.text_episode import TextBudget
 from stepsearch.evaluation.text_runner import Method, TextRunner
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.models.trunk import usable_workers
-from stepsearch.rollout import EpisodeRunner, ParallelRunner, RolloutRunner
+from stepsearch.rollout import EpisodeRunner, ParallelRunner, RolloutRunner, SyncedRunner
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import GuardedSearch
 
@@ -58,9 +59,11 @@ class Player:
         self.search = search
         self.config = config
         workers = usable_workers(config.training, policy.causal_lm.device)
+        self._copy = RolloutCopy(policy) if wants_copy(policy, config) else None
+        causal_lm = policy.causal_lm if self._copy is None else self._copy.causal_lm
         self.engines = [
             InProcessEngine(
-                policy.causal_lm,
+                causal_lm,
                 policy.tokenizer,
                 slots=-(-config.rollout.slots // workers),
                 max_length=config.model.max_length,
@@ -76,7 +79,8 @@ class Player:
             ConfigError: the budgets do not fit the context.
         """
         runners = [self._runner(engine, temperature) for engine in self.engines]
-        return runners[0] if len(runners) == 1 else ParallelRunner(runners)
+        runner = runners[0] if len(runners) == 1 else ParallelRunner(runners)
+        return runner if self._copy is None else SyncedRunner(runner, self._copy.sync)
 
     def watched_runner(self, temperature: float) -> RolloutRunner:
         """Return a runner that tells of what happens while it happens."""

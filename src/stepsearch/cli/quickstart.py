@@ -50,6 +50,7 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
+from stepsearch.training.processes import refuse_processes
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
     """
+    refuse_processes("quickstart")
     config_file = args.config or default_config_file()
     config = load_config(config_file, args.overrides)
     refuse_impossible(config)

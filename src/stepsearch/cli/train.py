@@ -3,7 +3,9 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import torch
 from rich.console import Console
 
 from stepsearch.cli.assembly import TINY, build_policy
@@ -12,18 +14,20 @@ from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import UNKNOWN, Origin, describer, typed_command, warm_start_record
 from stepsearch.cli.searching import find_corpus, guard
-from stepsearch.config import Config, asked_keys, load_config
+from stepsearch.config import Config, ModelSettings, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import longest_prompt
 from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
 from stepsearch.training.checkpoints import check_unused, checkpoint_folders
-from stepsearch.training.preflight import check_prompts, check_sampling
+from stepsearch.training.preflight import check_processes, check_prompts, check_sampling
+from stepsearch.training.processes import Processes, SharingRunner, join_processes, leave_processes
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
 from stepsearch.types import Question
@@ -38,10 +42,11 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a file, a setting or the output folder is wrong, or training could not go on.
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    console = open_console()
     if args.push_to_hub:
         refuse_impossible_upload(args.push_to_hub)
     config = load_config(args.config, args.overrides)
+    is_main = join_processes(_device_type(config)).is_main
+    console = open_console() if is_main else Console(quiet=True)
     engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
     settings, line = find_corpus(config.search, args.musique_path, engine_asked)
     questions = read_questions(args.musique_path)
@@ -56,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
         console=console,
         origin=Origin(args.musique_path, args.eval_musique_path, typed_command(args.typed)),
     )
-    if args.push_to_hub:
+    leave_processes()
+    if args.push_to_hub and is_main:
         say(console, _pushed(best_model, args.push_to_hub))
 
 
@@ -82,6 +88,8 @@ def train(
 ) -> Path:
     """Train a policy with StePPO and return the folder of the best model.
 
+    Where several processes were started (`accelerate launch`, `torchrun`), each calls it, and they train together.
+
     Args:
         config: all settings.
         questions: what to train on, a `StepSearchDataset` for one.
@@ -90,18 +98,20 @@ def train(
         search_engine: what the policy searches with; default: what the search settings name.
         reward_calculator: rewards the episodes; default: the method's own, as the reward settings say.
         resume: go on from the run's last checkpoint.
-        console: shows the progress; default: the standard output.
+        console: shows the progress; default: the standard output, in the first process.
         origin: where the questions come from, for the card beside the best model.
 
     Raises:
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    shown = console or open_console()
+    processes = join_processes(_device_type(config))
+    shown = console or (open_console() if processes.is_main else Console(quiet=True))
     if not questions:
         raise TrainingError("there are no questions to train on")
     folder = RunFolder.at(output_dir)
     refuse_impossible(config)
+    check_processes(processes.count, usable_workers(config.training, torch.device(_device_type(config))))
     use_threads(config)
     if resume:
         say(shown, _opening_words(folder))
@@ -109,8 +119,8 @@ def train(
         check_unused(folder.checkpoints)
     engine = build_search_engine(config.search) if search_engine is None else search_engine
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
-    with progress.running():
-        policy = _policy_to_train(config, questions, engine, folder, progress, resume, shown, origin)
+    with progress.running(), processes.together():
+        policy = _policy_to_train(config, questions, engine, folder, progress, resume, shown, processes, origin)
         with progress.stage(TRAINING) as advance:
             summary = train_policy(
                 config,
@@ -172,7 +182,8 @@ def train_policy(
 def _dev_evaluation(player: Player, dev: Sequence[Question]) -> Evaluate:
     """Return what measures the policy, as it is when called, on the dev questions."""
     seed, evaluation = player.config.seed, player.config.evaluation
-    runner, seeds = player.runner(evaluation.temperature), question_seeds(seed, len(dev))
+    runner = SharingRunner(player.runner(evaluation.temperature), join_processes())
+    seeds = question_seeds(seed, len(dev))
 
     def evaluate() -> Mapping[str, float]:
         scalars = measure(run_questions(runner, dev, seeds, evaluation.batch_size)).scalars()
@@ -193,6 +204,13 @@ def _steps_shown(advance: Advance) -> OnStep:
     return show
 
 
+def _device_type(config: Config) -> Literal["cpu", "cuda"]:
+    """Return what kind of device the policy will be on, without taking one that may be another process's."""
+    if config.model.device != "auto":
+        return config.model.device
+    return "cuda" if torch.cuda.is_available() and config.model.name != TINY else "cpu"
+
+
 def refuse_impossible(config: Config) -> None:
     """Refuse now what the trainer would refuse after minutes of warm start.
 
@@ -211,20 +229,30 @@ def _policy_to_train(
     progress: StageProgress,
     resume: bool,
     console: Console,
+    processes: Processes,
     origin: Origin,
 ) -> StepSearchModel:
-    """Return the policy as it was before the first step; a warm start that is there is not done again on resuming."""
+    """Return the policy as it was before the first step; a warm start that is there is not done again on resuming.
+
+    Of several processes the first warms the policy up, and the others take what it has saved.
+    """
     if config.model.name != TINY:
         return build_policy(config, questions, engine)
     warm_start = folder.checkpoints / "warm_start"
-    if resume and warm_start.is_dir():
+    saved = ModelSettings(name=str(warm_start), device=_device_type(config))
+    if processes.gather(resume and warm_start.is_dir())[0]:
         progress.skip(WARM_START)
-        return StepSearchModel.load(warm_start)
+        return StepSearchModel.load(saved)
+    if not processes.is_main:
+        processes.gather(None)
+        return StepSearchModel.load(saved)
     if not config.warm_start.phases:
         say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
     with progress.stage(WARM_START) as advance:
         policy = build_policy(config, questions, engine, advance)
     policy.save(warm_start, warm_start_record(config, questions, origin))
+    # The others wait for it.
+    processes.gather(None)
     return policy
 
 

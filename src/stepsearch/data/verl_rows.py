@@ -1,13 +1,14 @@
 """The rows that verl and Search-R1 train on, with what step rewards need beside it.
 
-    {id, question, golden_answers: [text], data_source, prompt: [{role, content}], ability,
+    {id, question, golden_answers: [text], data_source, agent_name, prompt: [{role, content}], ability,
      reward_model: {style, ground_truth: {target: [text], search_keys: [[text]]}},
      extra_info: {split, index, question, support_docs: [{id, title, paragraph_text}],
                   subquestions: [{sub_question, answer, golden_id, subject, relation}], hops, type}}
 
 The columns up to `reward_model.ground_truth.target`, and `extra_info.{split, index}`, are Search-R1's. `search_keys`
-has a list of reference queries for each sub-question, and `support_docs` the golden documents, named as in the released
-StepSearch code. The rest makes the rows whole: they are read back as the questions that they were written from.
+has a list of reference queries for each sub-question, and `support_docs` the golden documents, named as in the
+released StepSearch code. `agent_name` is how verl chooses who plays an episode (docs/verl.md). The rest makes the
+rows whole: they are read back as the questions that they were written from.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ _DATASETS = {source: dataset for dataset, source in SOURCES.items()}
 # verl's own preparation of Search-R1's data puts it before the source.
 _VERL_PREFIX = "searchR1_"
 _QUESTION_MARK = "Question:"
+AGENT = "stepsearch"
 
 _SUB_QUESTION: dict[str, Shape] = dict.fromkeys(
     ("sub_question", "answer", "golden_id", "subject", "relation"), "string"
@@ -33,6 +35,7 @@ ROW_SHAPE: dict[str, Shape] = {
     "question": "string",
     "golden_answers": ["string"],
     "data_source": "string",
+    "agent_name": "string",
     "prompt": [{"role": "string", "content": "string"}],
     "ability": "string",
     "reward_model": {"style": "string", "ground_truth": {"target": ["string"], "search_keys": [["string"]]}},
@@ -63,6 +66,7 @@ def question_to_row(question: Question, index: int, split: str) -> dict[str, Any
         "question": question.question,
         "golden_answers": answers,
         "data_source": SOURCES.get(question.dataset, question.dataset),
+        "agent_name": AGENT,
         "prompt": [{"role": "user", "content": render_prompt("instructions", question.question)}],
         "ability": "fact-reasoning",
         "reward_model": {

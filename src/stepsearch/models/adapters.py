@@ -35,6 +35,7 @@ class Adapters:
             name: module for name, module in causal_lm.named_modules() if isinstance(module, LoraLayer)
         }
         self._config = lora_config
+        self._device_type = causal_lm.device.type
         self._on: str | None = None
         self._switch(ACTOR)
 
@@ -43,23 +44,23 @@ class Adapters:
         """Let one adapter be on, and learn, while the block runs; None: none is, and the trunk is as it was loaded."""
         before = self._on
         self._switch(name)
+        # Autocast sees to the types; peft would first write every input out in the adapter's float32.
+        self._let_peft_cast(not torch.is_autocast_enabled(self._device_type))
         try:
             yield
         finally:
+            self._let_peft_cast(True)
             self._switch(before)
 
-    def merged(self, causal_lm: PreTrainedModel) -> dict[str, Tensor]:
-        """Return the weights, under the names they had without adapters, of the model with the actor's worked in."""
-        changed = {f"{name}.weight": layer.get_delta_weight(ACTOR) for name, layer in self._layers.items()}
-        plain = {
-            name.replace(".base_layer.", "."): weight
-            for name, weight in causal_lm.state_dict().items()
-            if ".lora_" not in name
-        }
-        return {
-            name: (weight + changed[name].to(weight.dtype) if name in changed else weight).contiguous()
-            for name, weight in plain.items()
-        }
+    def merged(self, causal_lm: PreTrainedModel) -> Generator[tuple[str, Tensor]]:
+        """Yield each weight, under the name it had without adapters, with the actor's adapter worked in."""
+        for name, weight in causal_lm.state_dict().items():
+            if ".lora_" in name:
+                continue
+            layer = self._layers.get(name.removesuffix(".base_layer.weight"))
+            if layer is not None:
+                weight = weight + layer.get_delta_weight(ACTOR).to(weight.dtype)
+            yield name.replace(".base_layer.", "."), weight
 
     def save(self, folder: Path, base: str) -> None:
         """Write the actor's adapter as peft does, to be loaded onto `base`."""
@@ -72,6 +73,10 @@ class Adapters:
             for half in ("lora_A", "lora_B")
         }
         save_file(halves, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def _let_peft_cast(self, on: bool) -> None:
+        for layer in self._layers.values():
+            layer.cast_input_dtype_enabled = on
 
     def _switch(self, name: str | None) -> None:
         if name == self._on:
@@ -122,12 +127,7 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
                 inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)
         except ValueError as error:
             raise ConfigError(f"lora.target_modules: {' '.join(str(error).split())[:200]}") from None
-    _make_adapters_float32(causal_lm)
-    return Adapters(causal_lm, lora_config)
-
-
-def _make_adapters_float32(causal_lm: PreTrainedModel) -> None:
-    """Let adapters have 32 bits, whatever the trunk has: steps of a usual size vanish in 16."""
     for name, parameter in causal_lm.named_parameters():
-        if ".lora_" in name:
+        if ".lora_" in name:  # Made in the trunk's type: in 16 bits, training's small steps would vanish.
             parameter.data = parameter.data.float()
+    return Adapters(causal_lm, lora_config)

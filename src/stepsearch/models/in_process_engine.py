@@ -8,9 +8,9 @@ import heapq
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from torch import nn
 from stepsearch.errors import ModelError
 from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
 from stepsearch.models.kv_pools import shape_of
-from stepsearch.models.packed_forward import LayeredForward, WholeForward
+from stepsearch.models.packed_forward import LayeredForward, PackedForward, WholeForward
 from stepsearch.models.packed_step import Chunk, Reading
 from stepsearch.models.reader_check import is_right, plain_logits
+from stepsearch.models.row_attention import HALF_PRECISION
+from stepsearch.models.row_reader import CHUNK_SIZES, RowReader
 from stepsearch.models.sampling import sample
 from stepsearch.models.shared_change import SharedChange
 from stepsearch.models.slot_table import SlotTable
@@ -34,6 +36,18 @@ from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 _NO_SLOT = -1
 _UNBOUNDED = 1 << 20
 _evaluating = SharedChange()
+
+
+class _ReadingPace(NamedTuple):
+    """How many context tokens are read in how many-th step while others decode."""
+
+    tokens: int
+    every: int
+
+
+_CPU_PACE = _ReadingPace(384, 1)
+# A step that reads and decodes takes several times as long there as one that only decodes (`row_reader`).
+_ACCELERATOR_PACE = _ReadingPace(CHUNK_SIZES[-1], 8)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +84,9 @@ class InProcessEngine:
         tokenizer: the model's.
         slots: requests sampled at the same time; further ones wait.
         max_length: tokens that a request may have; default: what the model's positions allow.
-        read_tokens: context tokens read in one step besides those that decode.
+        read_tokens: context tokens read in one step besides those that decode; default: what suits the device.
+        read_every: while others decode, less context than that is read every so many steps; default: what suits the
+            device.
 
     Raises:
         ModelError: `max_length` is more than the model has positions for.
@@ -83,13 +99,16 @@ class InProcessEngine:
         *,
         slots: int,
         max_length: int | None = None,
-        read_tokens: int = 384,
+        read_tokens: int | None = None,
+        read_every: int | None = None,
     ) -> None:
         self._max_length = _longest_request(causal_lm, max_length)
-        self._read_tokens = read_tokens
         self._causal_lm = causal_lm
         self._modules = list(causal_lm.modules())
         self._device = next(causal_lm.parameters()).device
+        pace = _CPU_PACE if self._device.type == "cpu" else _ACCELERATOR_PACE
+        self._read_tokens, self._read_every = read_tokens or pace.tokens, read_every or pace.every
+        self._steps_since_reading = 0
         self._requests: dict[int, _Request] = {}
         self._waiting: deque[_Request] = deque()
         self._reading: deque[_Request] = deque()
@@ -183,6 +202,10 @@ class InProcessEngine:
     def _next_chunks(self) -> list[Chunk]:
         """Return what is read this step, oldest first, and start the segments of those that are read to the end."""
         chunks: list[Chunk] = []
+        self._steps_since_reading += 1
+        if not (self._reading and self._is_time_to_read()):
+            return chunks
+        self._steps_since_reading = 0
         left = self._read_tokens
         while self._reading and left > 0:
             request = self._reading[0]
@@ -195,6 +218,12 @@ class InProcessEngine:
                 self._reading.popleft()
                 self._table.begin(request.slot, request.sampling, request.read, self._stops.start)
         return chunks
+
+    def _is_time_to_read(self) -> bool:
+        """Return whether nothing else can be done, reading is due, or there is as much to read as a step takes."""
+        if self._steps_since_reading >= self._read_every or not self._table.decoding.any():
+            return True
+        return sum(len(request.context) - request.read for request in self._reading) >= self._read_tokens
 
     def _record(
         self, slots: NDArray[np.int64], token_ids: NDArray[np.int64], logprobs: NDArray[np.float32]
@@ -232,8 +261,13 @@ class InProcessEngine:
     @contextmanager
     def _generating(self) -> Generator[None]:
         """Evaluation mode without gradients; afterwards every module is in the mode it was in before."""
-        with _evaluating.holds(self._causal_lm, self._evaluate), torch.no_grad():
+        with _evaluating.holds(self._causal_lm, self._evaluate), torch.no_grad(), self._own_precision():
             yield
+
+    def _own_precision(self) -> AbstractContextManager[Any]:
+        """Return a block in which weights of half precision are computed with as they are, autocast or not."""
+        half = next(self._causal_lm.parameters()).dtype in HALF_PRECISION
+        return torch.autocast(self._device.type, enabled=False) if half else nullcontext()
 
     def _evaluate(self) -> Callable[[], None]:
         """Put every module into evaluation mode; return what puts those back that were not."""
@@ -262,9 +296,16 @@ def _longest_request(causal_lm: nn.Module, max_length: int | None) -> int:
 def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[ContextReader, int]:
     """Return the fastest reader that agrees with the model, and the width of the logits."""
     vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
+
+    def packed(forward: PackedForward) -> ContextReader:
+        shape = shape_of(causal_lm)
+        if shape.device.type == "cuda" and shape.dtype in HALF_PRECISION:
+            return RowReader(slots, shape, forward, max_length)
+        return PackedReader(slots, shape, forward)
+
     fast = {
-        "layer by layer": lambda: PackedReader(slots, shape_of(causal_lm), LayeredForward(causal_lm, max_length)),
-        "packed": lambda: PackedReader(slots, shape_of(causal_lm), WholeForward(causal_lm, max_length)),
+        "layer by layer": lambda: packed(LayeredForward(causal_lm, max_length)),
+        "packed": lambda: packed(WholeForward(causal_lm, max_length)),
         "with a cache": lambda: CacheReader(causal_lm),
     }
     for way, build in fast.items():

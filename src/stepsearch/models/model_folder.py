@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import model_info
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -118,8 +119,17 @@ def save_model_folder(
     hf_tokenizer: PreTrainedTokenizerFast,
     record: Mapping[str, Any],
     adapters: Adapters | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model folder that appears whole or not at all; one that stood there is replaced.
+
+    Args:
+        folder: where.
+        causal_lm: the model.
+        hf_tokenizer: its tokenizer.
+        record: the content of `stepsearch.json`.
+        adapters: worked into the weights, and written beside them too.
+        weights: the model's, where it does not hold them itself.
 
     Raises:
         ModelError: the folder cannot be written.
@@ -128,7 +138,8 @@ def save_model_folder(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        causal_lm.save_pretrained(temporary, state_dict=None if adapters is None else adapters.merged(causal_lm))
+        state = weights if adapters is None else adapters.merged(causal_lm)
+        causal_lm.save_pretrained(temporary, state_dict=None if state is None else dict(state))
         if adapters is not None:
             adapters.save(temporary / ADAPTER_FOLDER, causal_lm.config.name_or_path or "")
         hf_tokenizer.save_pretrained(temporary)

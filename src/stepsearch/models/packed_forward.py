@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from stepsearch.models.packed_attention import PackedUnsupportedError, PoolPlan, attend, attending, write
+from stepsearch.models.packed_attention import PackedUnsupportedError, StepAttention, attending
 from stepsearch.models.packed_step import PackedStep
 
 # Decoders that differ in nothing that `LayeredForward` does not ask the modules for.
@@ -29,7 +29,7 @@ class WholeForward:
 
     def __call__(self, step: PackedStep) -> Tensor:
         """Return the logits."""
-        with attending(self._causal_lm, step.pools, self._configs, self._max_length):
+        with attending(self._causal_lm, step.attention, self._configs, self._max_length):
             output = self._causal_lm(
                 input_ids=step.input_ids[None],
                 position_ids=step.position_ids[None],
@@ -67,10 +67,10 @@ class LayeredForward:
         for layer in layers:
             normed = _norm(layer.input_layernorm, hidden)
             _keep(layer.self_attn, normed, turn, step)
-            hidden = _finish(layer, hidden, normed, turn, step.pools)
+            hidden = _finish(layer, hidden, normed, turn, step.attention)
         normed = _norm(last.input_layernorm, hidden)
         _keep(last.self_attn, normed, turn, step)
-        hidden = _finish(last, hidden[step.wanted], normed[step.wanted], turn.of(step.wanted), step.wanted_pools)
+        hidden = _finish(last, hidden[step.wanted], normed[step.wanted], turn.of(step.wanted), step.wanted_attention)
         return self._causal_lm.lm_head(_norm(model.norm, hidden)[step.order])
 
 
@@ -107,15 +107,15 @@ def _keep(attention: Any, normed: Tensor, turn: _Turn, step: PackedStep) -> None
     keys, values = attention.k_proj(normed).unflatten(1, heads), attention.v_proj(normed).unflatten(1, heads)
     if hasattr(attention, "k_norm"):
         keys = _norm(attention.k_norm, keys)
-    write(step.pools, attention.layer_idx, torch.cat((turn(keys), values), dim=1))
+    step.attention.keep(attention.layer_idx, torch.cat((turn(keys), values), dim=1))
 
 
-def _finish(layer: Any, hidden: Tensor, normed: Tensor, turn: _Turn, pools: list[PoolPlan]) -> Tensor:
+def _finish(layer: Any, hidden: Tensor, normed: Tensor, turn: _Turn, places: StepAttention) -> Tensor:
     """Return what the layer makes of the asking tokens, once keys and values are written."""
     attention = layer.self_attn
     queries = attention.q_proj(normed).unflatten(1, (-1, attention.head_dim))
     if hasattr(attention, "q_norm"):
         queries = _norm(attention.q_norm, queries)
-    attended = attend(pools, attention.layer_idx, turn(queries), attention.scaling).to(hidden.dtype)
+    attended = places.attend(attention.layer_idx, turn(queries), attention.scaling).to(hidden.dtype)
     hidden = hidden + attention.o_proj(attended.flatten(1))
     return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepsearch.models.kv_pools import KeyValuePools, Pool
-from stepsearch.models.packed_attention import DecodeGroup, PoolPlan, Prefill
+from stepsearch.models.packed_attention import StepAttention
+from stepsearch.models.pool_attention import DecodeGroup, PoolAttention, PoolPlan, Prefill
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +36,24 @@ class PackedStep:
     """A reading of T tokens, n of which are wanted: the logits after them are asked for.
 
     Attributes:
-        input_ids: [T] ordered by pool, then decoding rows by row, then chunks.
+        input_ids: [T].
         position_ids: [T].
-        pools: where they belong, when all of them ask.
+        attention: where they belong, when all of them ask.
         wanted: [n] which are wanted, in packed order.
-        wanted_pools: where they belong, when only the wanted ones ask.
+        wanted_attention: where they belong, when only the wanted ones ask.
         order: [n] which of the wanted ones is the first, second, ... of the reading.
     """
 
     input_ids: Tensor
     position_ids: Tensor
-    pools: list[PoolPlan]
+    attention: StepAttention
     wanted: Tensor
-    wanted_pools: list[PoolPlan]
+    wanted_attention: StepAttention
     order: Tensor
 
 
 def plan_step(reading: Reading, pools: KeyValuePools) -> PackedStep:
-    """Return how the tokens of a reading are packed; the pools have room for them."""
+    """Return how the tokens of a reading are packed, by pool, then decoding rows by row, then chunks; there is room."""
     packing = _Packing(pools)
     capacities = pools.capacities[reading.slots]
     for capacity in sorted(pools.pools):
@@ -163,8 +164,8 @@ class _Packing:
         return PackedStep(
             torch.from_numpy(np.concatenate(self.token_ids)).to(device),
             torch.from_numpy(np.concatenate(self.positions)).to(device),
-            self.plans,
+            PoolAttention(self.plans),
             torch.from_numpy(np.concatenate(self.wanted).astype(np.int64)).to(device),
-            self.wanted_plans,
+            PoolAttention(self.wanted_plans),
             torch.tensor([place[slot] for slot in slots], dtype=torch.int64, device=device),
         )

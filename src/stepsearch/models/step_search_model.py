@@ -3,12 +3,13 @@
 Shapes: B episodes, T positions (right-padded), N sampled tokens, D hidden size, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -17,7 +18,7 @@ from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ACTOR, Adapters, using
 from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.models.trunk import default_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
+from stepsearch.models.trunk import chosen_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
 from stepsearch.models.value_model import ValueHead
 
 # Logits for more elements than this are made in pieces, and made again in the backward pass instead of being kept.
@@ -65,6 +66,7 @@ class StepSearchModel(nn.Module):
         """Return the policy of a folder or hub name, on the machine's accelerator if it has one.
 
         Raises:
+            ConfigError: there is no such device.
             ModelError: the folder is missing or incomplete, a file is damaged, the hub cannot be reached, or the
                 model is no causal LM.
         """
@@ -75,17 +77,33 @@ class StepSearchModel(nn.Module):
         style = record.get("prompt", "auto") if settings.prompt == "auto" else settings.prompt
         causal_lm = load_causal_lm(name, dtype=settings.dtype, attention=settings.attention)
         tokenizer = ModelTokenizer(hf_tokenizer, style, end_ids(causal_lm))
-        cast(nn.Module, causal_lm).to(default_device())
+        cast(nn.Module, causal_lm).to(chosen_device(settings.device))
         return cls(causal_lm, tokenizer, record)
 
-    def save(self, folder: str | Path, record: Mapping[str, Any]) -> None:
+    def save(self, folder: str | Path, record: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None) -> None:
         """Write a folder that transformers and vLLM load as it is, with `record` in `stepsearch.json`.
 
         An adapter is worked into the weights, and lies in `adapter/` as peft reads it too. The folder appears whole or
         not at all; one that stood there is replaced.
+
+        Args:
+            folder: where.
+            record: what a saved model has to remember.
+            weights: of the causal LM, where the model itself has but a share of them.
         """
         prompt = {"prompt": self.tokenizer.prompt_style}
-        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, {**record, **prompt}, self.adapters)
+        remembered = {**record, **prompt}
+        save_model_folder(Path(folder), self.causal_lm, self.tokenizer.hf, remembered, self.adapters, weights)
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """Return each weight of the model under its name, an adapter worked in; one at a time is in memory.
+
+        Where processes keep a share of each weight, all of them have to ask.
+        """
+        if self.adapters is None:
+            named = self.causal_lm.state_dict().items()
+            return ((name, x.full_tensor() if isinstance(x, DTensor) else x) for name, x in named)
+        return self.adapters.merged(self.causal_lm)
 
     def train(self, mode: bool = True) -> "StepSearchModel":
         """Keep dropout off: the distribution that is trained has to be the one that was sampled from."""

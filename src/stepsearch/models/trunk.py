@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stepsearch.config import TrainingSettings
+from stepsearch.errors import ConfigError
 
 
 def hidden_before(trunk: nn.Module, input_ids: Tensor) -> Tensor:
@@ -27,7 +28,11 @@ def scatter_to_mask(values: Tensor, chosen: Tensor) -> Tensor:
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Recompute each layer of `model` in the backward pass; dropout stays off."""
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # the name that older releases of transformers have for it
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             # transformers checkpoints layers in training mode only; the modules inside stay in evaluation mode.
@@ -42,6 +47,16 @@ def usable_workers(settings: TrainingSettings, device: torch.device) -> int:
     return settings.workers if device.type == "cpu" and settings.mixed_precision == "no" else 1
 
 
-def default_device() -> torch.device:
-    """Return the accelerator of this process, or the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def chosen_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is this process's accelerator, or else the CPU.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "model.device=cuda, and torch finds no GPU: set model.device=cpu, or install a CUDA build of torch"
+        )
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())

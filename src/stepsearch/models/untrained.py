@@ -13,7 +13,7 @@ from stepsearch.models.model_folder import LOAD_ERRORS
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.models.trunk import default_device
+from stepsearch.models.trunk import chosen_device
 
 
 def untrained_policy(config: PreTrainedConfig, settings: ModelSettings) -> StepSearchModel:
@@ -23,13 +23,14 @@ def untrained_policy(config: PreTrainedConfig, settings: ModelSettings) -> StepS
         ModelError: transformers has no causal LM of that kind, or it has fewer tokens than the tiny tokenizer.
     """
     kind: Any = config.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    device = chosen_device(settings.device)
     try:
-        with default_device():
+        with device:
             causal_lm = AutoModelForCausalLM.from_config(
                 copy.deepcopy(config), dtype=kind or torch.float32, attn_implementation=settings.attention
             )
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"no causal LM can be made of a {config.model_type} config: {reason}") from None
-    cast(nn.Module, causal_lm).to(default_device())
+    cast(nn.Module, causal_lm).to(device)
     return StepSearchModel(cast(PreTrainedModel, causal_lm), ModelTokenizer(build_tiny_tokenizer(), "question"))

@@ -11,6 +11,7 @@ from stepsearch.rollout.generation import (
 from stepsearch.rollout.parallel_runner import ParallelRunner
 from stepsearch.rollout.runner import EpisodeEvent, EpisodeRunner, RolloutRunner
 from stepsearch.rollout.seeding import episode_seed
+from stepsearch.rollout.synced_runner import SyncedRunner
 
 __all__ = [
     "EpisodeEvent",
@@ -22,6 +23,7 @@ __all__ = [
     "Sampling",
     "Segment",
     "SegmentEnd",
+    "SyncedRunner",
     "episode_seed",
     "longest_prompt",
 ]

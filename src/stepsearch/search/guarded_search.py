@@ -36,6 +36,16 @@ class SearchStatistics:
     seconds: float = 0.0
 
 
+def joint_statistics(parts: Sequence[SearchStatistics]) -> SearchStatistics:
+    """Return what several searches, at the same time, were asked together; the seconds are those of the longest."""
+    return SearchStatistics(
+        queries=sum(part.queries for part in parts),
+        cache_hits=sum(part.cache_hits for part in parts),
+        failures=sum(part.failures for part in parts),
+        seconds=max(part.seconds for part in parts),
+    )
+
+
 FAILED = SearchOutcome((), failed=True)
 
 

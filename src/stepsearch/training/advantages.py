@@ -3,7 +3,6 @@
 Shapes: B episodes, T positions of the padded sequence, N sampled tokens of the longest episode.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -77,7 +76,7 @@ def group_advantages(token_level_rewards: Tensor, response_mask: Tensor, group_s
     return relative.view(-1, 1) * response_mask
 
 
-def whiten(values: Tensor, mask: Tensor, sum_over_processes: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Return `values` [B, T] less their masked mean, over their masked standard deviation.
 
     The variance is unbiased and 1e-8 is added inside the root. The moments are those of the masked positions; the
@@ -86,12 +85,11 @@ def whiten(values: Tensor, mask: Tensor, sum_over_processes: Callable[[Tensor], 
     Args:
         values: [B, T].
         mask: [B, T] 1 where a position counts.
-        sum_over_processes: sums a tensor over the training processes, so that all whiten alike.
     """
     weights = mask.to(values.dtype)
-    total, count = sum_over_processes(torch.stack([(values * weights).sum(), weights.sum()])).unbind()
-    centred = values - total / count.clamp(min=1)
-    variance = sum_over_processes((centred.square() * weights).sum()) / (count - 1).clamp(min=1)
+    count = weights.sum()
+    centred = values - (values * weights).sum() / count.clamp(min=1)
+    variance = (centred.square() * weights).sum() / (count - 1).clamp(min=1)
     return centred * torch.rsqrt(variance + WHITENING_EPSILON)
 
 

@@ -4,7 +4,7 @@ Shapes: B episodes, T positions (prompt and response, padded on the right to the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +51,16 @@ class EpisodeBatch:
         index = torch.as_tensor(rows, device=self.input_ids.device)
         width = int(self.attention_mask[index].sum(dim=1).max())
         return self._map(lambda x: x[index, :width])
+
+    def part(self, rows: Sequence[int]) -> Self:
+        """Return those rows, cut to the longest of them.
+
+        Without rows: one in which nothing was sampled, which passes through a network as any does and counts nothing.
+        """
+        if rows:
+            return self.select(rows)
+        blank = self._map(lambda x: x[:1, :2])
+        return replace(blank, response_mask=torch.zeros_like(blank.response_mask))
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on another device."""
@@ -145,6 +155,36 @@ def _has_room(rows: int, longest: int, length: int, token_budget: int) -> bool:
     """Return whether a row of that length joins a group of so many rows."""
     is_filled_well = length >= WELL_FILLED * longest or rows * longest < SMALL_GROUP * token_budget
     return is_filled_well and (rows + 1) * longest <= token_budget
+
+
+def shared_microbatches(lengths: Sequence[int], token_budget: int, rank: int, processes: int) -> list[list[int]]:
+    """Return the rows of each micro-batch of one process, when several share the rows out.
+
+    All processes have as many micro-batches as the one with the most, since they pass the networks together; those that
+    a process has no rows for come last, and are empty.
+
+    Args:
+        lengths: tokens of each row.
+        token_budget: of a micro-batch, padding included.
+        rank: which process, from 0.
+        processes: how many.
+    """
+    shares = [
+        [[hand[place] for place in group] for group in microbatches([lengths[row] for row in hand], token_budget)]
+        for hand in deal(lengths, processes)
+    ]
+    return shares[rank] + [[]] * (max(map(len, shares)) - len(shares[rank]))
+
+
+def deal(lengths: Sequence[int], processes: int) -> list[list[int]]:
+    """Return the rows of each process: the longest first, each goes to the process with the fewest tokens so far."""
+    hands: list[list[int]] = [[] for _ in range(processes)]
+    tokens = [0] * processes
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        rank = tokens.index(min(tokens))
+        hands[rank].append(row)
+        tokens[rank] += lengths[row]
+    return [sorted(hand) for hand in hands]
 
 
 def save_failed_batch(folder: Path, step: int, batch: PPOBatch) -> Path:

@@ -42,6 +42,7 @@ FREE_KEYS = (
     "training.alarm_",
     "training.microbatch_tokens",
     "training.gradient_checkpointing",
+    "training.parallel",
     "search.timeout_seconds",
     "search.retries",
     "search.backoff_seconds",
@@ -131,6 +132,7 @@ def check_unused(folder: Path) -> None:
 def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return the state of the newest whole checkpoint, in main memory; None if there is none at all.
 
+    Its tensors are read from the file when they are used, and processes that load the same one share the memory.
     A damaged one is passed over with a warning that names it.
 
     Raises:
@@ -142,7 +144,7 @@ def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
             sizes = json.loads((candidate / MANIFEST).read_text(encoding="utf-8"))["sizes"]
             if any((candidate / name).stat().st_size != size for name, size in sizes.items()):
                 raise ValueError("a file is cut short")
-            return torch.load(candidate / STATE, map_location=IN_MAIN_MEMORY, weights_only=True)
+            return torch.load(candidate / STATE, map_location=IN_MAIN_MEMORY, weights_only=True, mmap=True)
         except READ_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             logger.warning("checkpoint %s is damaged (%s): trying the one before it", candidate, reason)
@@ -173,6 +175,6 @@ def load_reference(folder: Path) -> dict[str, Any]:
         ModelError: they are missing or damaged.
     """
     try:
-        return torch.load(folder / REFERENCE, map_location=IN_MAIN_MEMORY, weights_only=True)
+        return torch.load(folder / REFERENCE, map_location=IN_MAIN_MEMORY, weights_only=True, mmap=True)
     except READ_ERRORS as error:
         raise ModelError(f"{folder / REFERENCE} cannot be read ({error}): start anew in another --output-dir") from None

@@ -127,6 +127,37 @@ class MetricLog:
             file.write(lines)
 
 
+class UnwrittenLog(MetricLog):
+    """The log of a process that leaves the writing to another one."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def write(self, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def write_trajectories(
+        self,
+        step: int,
+        trajectories: Sequence[Trajectory],
+        rewards: Sequence[TrajectoryReward],
+        facts: Sequence[TokenFacts],
+    ) -> None:
+        """Write nothing."""
+
+    def say(self, text: str) -> None:
+        """Write nothing."""
+
+    def warn(self, text: str) -> None:
+        """Write nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Close nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
 def headline(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     """Return one line for people: the step, what matters most, evaluations, and the seconds it took."""
     parts = [f"{name} {metrics[key]:.3f}" for key, name in HEADLINE.items() if key in metrics]

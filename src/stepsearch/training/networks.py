@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -17,9 +18,13 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.adapters import CRITIC, add_adapters, using
 from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
+from stepsearch.training.processes import join_processes
 from stepsearch.training.schedules import warmup_factor
+from stepsearch.training.sharding import shard
 
 ADAM_BETAS = (0.9, 0.95)
+# What a user's `accelerate config` may ask for, and would be on top of what `training.parallel` does.
+_FOREIGN = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Learner:
     def of(cls, module: nn.Module, peak_rate: float, warmup_ratio: float, weight_decay: float) -> "Learner":
         """Return AdamW over the parameters of `module` that learn."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        fused = all(parameter.device.type == "cpu" for parameter in parameters)
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
         optimizer = AdamW(parameters, lr=peak_rate, betas=ADAM_BETAS, weight_decay=weight_decay, fused=fused)
         return cls(parameters, optimizer, peak_rate, warmup_ratio)
 
@@ -89,13 +94,20 @@ class Networks(NamedTuple):
     critic_learner: Learner | None
 
 
-def start_accelerator(mixed_precision: str, device: torch.device) -> Accelerator:
+def start_accelerator(mixed_precision: str, device: torch.device, with_idle_weights: bool = False) -> Accelerator:
     """Return an accelerator for that device, whatever an earlier run of this process had.
 
+    Args:
+        mixed_precision: accelerate's name of it.
+        device: where the policy is.
+        with_idle_weights: some losses leave weights that learn out; then several processes look which, in every pass.
+
     Raises:
-        ConfigError: several processes were started, or the device lacks that precision.
+        ConfigError: the device lacks that precision, or accelerate is configured to share networks out itself.
     """
-    start = partial(Accelerator, mixed_precision=mixed_precision, cpu=device.type == "cpu")
+    join_processes(device.type)
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=with_idle_weights)
+    start = partial(Accelerator, mixed_precision=mixed_precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
     try:
         accelerator = start()
     except ValueError:
@@ -105,25 +117,19 @@ def start_accelerator(mixed_precision: str, device: torch.device) -> Accelerator
             accelerator = start()
         except ValueError as error:
             raise ConfigError(f"training.mixed_precision={mixed_precision} is not possible here: {error}") from None
-    refuse_processes(accelerator.num_processes)
+    if accelerator.distributed_type in _FOREIGN:
+        raise ConfigError(
+            f"accelerate is configured for {accelerator.distributed_type.value}: choose training.parallel=fsdp or ddp "
+            "instead, and start with accelerate launch --multi_gpu, or with stepsearch train --num-processes"
+        )
     return accelerator
 
 
-def refuse_processes(count: int) -> None:
-    """Refuse to train in several processes: each would play the same episodes and write the same files.
-
-    Raises:
-        ConfigError: there is more than one.
-    """
-    if count > 1:
-        raise ConfigError(
-            f"training was started in {count} processes, and runs in one: start it without accelerate launch or "
-            "torchrun, or with --num_processes 1"
-        )
-
-
 def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accelerator) -> Networks:
-    """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed."""
+    """Return policy and critic with their optimisers, on the machine; the critic's head is a function of the seed.
+
+    Every process has whole copies of both, or a share of them, as `training.parallel` says.
+    """
     settings = config.training
     if settings.critic == "group":
         value_model = critic = None
@@ -138,19 +144,38 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
         policy.enable_gradient_checkpointing()
         if value_model is not None:
             value_model.enable_gradient_checkpointing()
+    prepare = partial(_prepare, accelerator=accelerator, is_sharded=is_sharded(config, accelerator))
+    # Of adapters, only the one that is on counts as learning. What is sharded has other parameters afterwards, so that
+    # learners come last; and the critic is sharded first, so that there are never three whole networks.
+    with using(value_model and value_model.adapters, CRITIC):
+        prepared_value_model = None if value_model is None else prepare(value_model)
+    prepared_policy = prepare(policy)
     decay = settings.weight_decay
     policy_learner = Learner.of(policy.causal_lm, settings.learning_rate, settings.warmup_ratio, decay)
     critic_learner = None
     if critic is not None:
-        # Of adapters, only the one that is on counts as learning.
         with using(value_model and value_model.adapters, CRITIC):
             critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
     return Networks(
-        policy=accelerator.prepare(policy),
-        value_model=None if value_model is None else accelerator.prepare(value_model),
+        policy=prepared_policy,
+        value_model=prepared_value_model,
         policy_learner=policy_learner.prepared(accelerator),
         critic_learner=None if critic_learner is None else critic_learner.prepared(accelerator),
     )
+
+
+def is_sharded(config: Config, accelerator: Accelerator) -> bool:
+    """Return whether every process keeps a share of the networks; one process has nobody to share them with."""
+    return config.training.parallel == "fsdp" and accelerator.num_processes > 1
+
+
+def _prepare(network: nn.Module, accelerator: Accelerator, is_sharded: bool) -> nn.Module:
+    """Return a network that learns, ready for the machine and its processes."""
+    if not is_sharded:
+        return accelerator.prepare(network)
+    shard(network, accelerator.device)
+    # Of what accelerate does to a network, precision alone: it has no sharding on CPUs, and would wrap it for DDP.
+    return accelerator.prepare_model(network, evaluation_mode=True)
 
 
 def give_adapters(policy: StepSearchModel, config: Config) -> None:
@@ -179,9 +204,13 @@ class FrozenTrunk(nn.Module):
         return self._policy[0].score_as_loaded(input_ids, response_mask, temperature, with_entropy)
 
 
-def prepare_reference(policy: StepSearchModel, accelerator: Accelerator) -> StepSearchModel | FrozenTrunk:
+def prepare_reference(
+    policy: StepSearchModel, config: Config, accelerator: Accelerator
+) -> StepSearchModel | FrozenTrunk:
     """Return the policy as it is now, never to learn, and read in the same precision as the policy."""
     if policy.adapters is not None:
         return cast(FrozenTrunk, accelerator.prepare_model(FrozenTrunk(policy), evaluation_mode=True))
     reference = StepSearchModel(copy.deepcopy(policy.causal_lm), policy.tokenizer).requires_grad_(False)
+    if is_sharded(config, accelerator):
+        shard(reference, accelerator.device)
     return cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))

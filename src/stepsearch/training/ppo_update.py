@@ -15,11 +15,13 @@ from stepsearch.config import TrainingSettings
 from stepsearch.models.adapters import CRITIC, using
 from stepsearch.models.step_search_model import TokenScores
 from stepsearch.side_by_side import side_by_side
-from stepsearch.training.batch import PPOBatch, microbatches
+from stepsearch.training.batch import PPOBatch, shared_microbatches
 from stepsearch.training.kl import k3
 from stepsearch.training.losses import clipped_policy_loss, clipped_value_loss, entropy_sum
 from stepsearch.training.networks import Learner, Networks
+from stepsearch.training.processes import Processes
 from stepsearch.training.schedules import minibatch_rows
+from stepsearch.training.sharding import whole_tensor
 
 # What is logged, by what was summed, over what.
 MEANS = {
@@ -89,15 +91,18 @@ class PPOUpdate:
     A critic of its own and the policy learn independently of each other, with several workers at the same time. A
     critic on the policy's trunk learns with it, from the sum of both losses.
 
+    Several processes each pass a share of every minibatch through the networks; the optimiser steps are those of one.
+
     Args:
         networks: policy and critic with their optimisers.
-        accelerator: runs the backward passes and sums over processes.
+        accelerator: runs the backward passes, and clips.
         settings: clips, coefficients, epochs and batch sizes.
         temperature: at which the batch was sampled.
         seed: orders the minibatches, with the step and the epoch.
         workers: threads.
         policy_is_read: the old log-probabilities are the trainer's own; otherwise the first minibatch also measures the
             policy's entropy and how far the sampled log-probabilities are off.
+        processes: all of which have the same batch; default: this one alone.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class PPOUpdate:
         seed: int,
         workers: int = 1,
         policy_is_read: bool = True,
+        processes: Processes | None = None,
     ) -> None:
         self._networks = networks
         self._accelerator = accelerator
@@ -118,6 +124,7 @@ class PPOUpdate:
         self._seed = seed
         self._workers = workers
         self._policy_is_read = policy_is_read
+        self._processes = processes or Processes()
         # What trained the policy before may have left gradients in it.
         for part in self._parts(warming=False):
             part.forget_gradients()
@@ -150,10 +157,6 @@ class PPOUpdate:
         diagnostics = {key: value for part in totals for key, value in self._diagnostics(part).items()}
         return {**diagnostics, **rates, "optim/tokens_per_second": speed}
 
-    def sum_over_processes(self, x: Tensor) -> Tensor:
-        """Return `x` summed over the training processes."""
-        return cast(Tensor, self._accelerator.reduce(x, reduction="sum"))
-
     def _parts(self, warming: bool) -> list[_Part]:
         """Return what learns independently of each other: while the critic warms up, it alone."""
         policy, value_model = self._networks.policy, self._networks.value_model
@@ -178,20 +181,20 @@ class PPOUpdate:
         return totals
 
     def _optimise(self, part: _Part, minibatch: PPOBatch, totals: _Totals) -> None:
-        """Take one optimiser step on the mean loss per sampled token of the minibatch, over all processes."""
-        sampled = minibatch.response_mask.sum()
-        tokens = self.sum_over_processes(sampled).clamp(min=1)
-        # Data parallelism averages gradients over processes, while the token count is already their sum.
-        weight = self._accelerator.num_processes / tokens
+        """Take one optimiser step on the mean loss per sampled token of the minibatch, of which this is a share."""
+        among, sampled = self._processes, minibatch.response_mask.sum(dim=1)
+        # Data parallelism averages gradients over the processes, each of which sums over its share of the tokens.
+        weight = among.count / sampled.sum().clamp(min=1)
         loss_total = torch.zeros((), device=sampled.device)
-        groups = microbatches(minibatch.lengths, self._settings.microbatch_tokens)
+        groups = shared_microbatches(minibatch.lengths, self._settings.microbatch_tokens, among.rank, among.count)
         for index, rows in enumerate(groups):
             with self._gradient_sync(part.module, index == len(groups) - 1):
-                loss = part.loss(minibatch.select(rows), totals) * weight
+                loss = part.loss(minibatch.part(rows), totals) * weight
                 self._accelerator.backward(loss)
             loss_total += loss.detach()
-        self._take_step(part, minibatch, loss_total, totals)
-        totals.add(tokens=sampled, optimiser_steps=torch.ones((), device=sampled.device))
+        self._take_step(part, minibatch, among.sum(loss_total) / among.count, totals)
+        own_rows = [row for rows in groups for row in rows]
+        totals.add(tokens=sampled[own_rows].sum(), optimiser_steps=torch.ones((), device=sampled.device))
 
     def _take_step(self, part: _Part, minibatch: PPOBatch, loss: Tensor, totals: _Totals) -> None:
         """Clip, check and apply the gradients; those of what does not learn now are dropped."""
@@ -255,16 +258,16 @@ class PPOUpdate:
             yield
 
     def _clip(self, learner: Learner) -> Tensor:
-        norm = self._accelerator.clip_grad_norm_(learner.parameters, self._settings.max_grad_norm)
-        return torch.as_tensor(norm, device=self._accelerator.device)
+        norm = cast(Tensor, self._accelerator.clip_grad_norm_(learner.parameters, self._settings.max_grad_norm))
+        return torch.as_tensor(whole_tensor(norm), device=self._accelerator.device)
 
     def _diagnostics(self, totals: _Totals) -> dict[str, float]:
         """Return what was summed as means."""
-        values = self.sum_over_processes(torch.stack([x.float() for x in totals.sums.values()])).tolist()
+        values = self._processes.sum(torch.stack([x.float() for x in totals.sums.values()])).tolist()
         sums = dict(zip(totals.sums, values, strict=True))
         metrics = {key: sums[name] / max(sums[count], 1.0) for key, (name, count) in MEANS.items() if name in sums}
         if totals.ratio_max:
-            metrics["policy/ratio_max"] = float(torch.stack(totals.ratio_max).max())
+            metrics["policy/ratio_max"] = float(self._processes.max(torch.stack(totals.ratio_max).max()))
         return metrics
 
 

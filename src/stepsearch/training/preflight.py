@@ -46,6 +46,20 @@ def check_prompts(questions: Sequence[Question], tokenizer: EpisodeTokenizer, co
     )
 
 
+def check_processes(count: int, workers: int) -> None:
+    """Refuse threads that share a step's work beside processes that do.
+
+    Raises:
+        ConfigError: there are several of both: policy and critic, side by side in each process, would exchange their
+            gradients in no agreed order.
+    """
+    if count > 1 and workers > 1:
+        raise ConfigError(
+            f"training.workers={workers} with {count} processes: processes share the work out already; set "
+            "training.workers=1"
+        )
+
+
 def check_weights(network: nn.Module) -> None:
     """Refuse to train weights of 16 bits: steps of a usual size are less than the distance between two such numbers.
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from stepsearch.config import TrainingSettings
 from stepsearch.side_by_side import side_by_side
-from stepsearch.training.batch import EpisodeBatch, microbatches
+from stepsearch.training.batch import EpisodeBatch, shared_microbatches
+from stepsearch.training.processes import Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def read_batch(
     temperature: float,
     token_budget: int,
     workers: int = 1,
+    processes: Processes | None = None,
 ) -> Readings:
     """Return log-probabilities, entropy, reference log-probabilities and values of every sampled token.
 
@@ -61,6 +63,7 @@ def read_batch(
         temperature: divides the logits, as when sampling.
         token_budget: tokens, padding included, per forward pass.
         workers: threads; one network is read in one of them.
+        processes: each reads a share of the episodes, and has the readings of all; default: this one alone.
     """
 
     def read_policy(model: nn.Module, part: EpisodeBatch) -> dict[str, Tensor]:
@@ -75,11 +78,13 @@ def read_batch(
         return {"old_values": model(part.input_ids, part.response_mask)}
 
     networks = ((policy, read_policy), (reference, read_reference), (value_model, read_values))
-    groups = microbatches(episodes.lengths, token_budget)
-    parts = [episodes.select(rows) for rows in groups]
+    among = processes or Processes()
+    groups = shared_microbatches(episodes.lengths, token_budget, among.rank, among.count)
+    parts = [episodes.part(rows) for rows in groups]
     readers = [partial(_read, partial(read, model), parts) for model, read in networks if model is not None]
     found = {
-        name: _join(columns, groups, episodes.input_ids.shape)
+        # What the others read is 0 here.
+        name: among.sum(_join(columns, groups, episodes.input_ids.shape))
         for reading in side_by_side(readers, workers)
         for name, columns in reading.items()
     }
@@ -102,5 +107,6 @@ def _join(parts: list[Tensor], groups: list[list[int]], shape: torch.Size) -> Te
     """Return micro-batches' tensors as one of the whole batch."""
     whole = parts[0].new_zeros(shape)
     for part, rows in zip(parts, groups, strict=True):
-        whole[torch.as_tensor(rows, device=whole.device), : part.shape[1]] = part
+        if rows:
+            whole[torch.as_tensor(rows, device=whole.device), : part.shape[1]] = part
     return whole

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
 
 from stepsearch.errors import ModelError
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training.networks import LearnedWeights, Networks
+from stepsearch.training.sharding import gathered, shares_of_network, shares_of_optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,19 @@ def run_state(
     networks: Networks,
     accelerator: Accelerator,
     search: GuardedSearch,
+    keep: bool = True,
 ) -> dict[str, Any]:
-    """Return everything that a resume needs, as tensors and plain values."""
+    """Return everything that a resume needs, as tensors and plain values, in however many processes.
+
+    Every process has to ask for it; with `keep` off one only hands its shares of tensors over.
+    """
+    parts = _parts(networks, accelerator)
     return {
         "progress": asdict(progress),
         "fingerprint": dict(fingerprint),
-        **{name: part.state_dict() for name, part in _parts(networks, accelerator).items()},
+        **{name: gathered(part.state_dict(), keep) for name, part in parts.items()},
         "random": _random_states(),
-        "search_cache": search.cached_results(),
+        "search_cache": search.cached_results() if keep else [],
     }
 
 
@@ -56,7 +64,7 @@ def restore_run(
     """
     try:
         for name, part in _parts(networks, accelerator).items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(_own_share(state[name], part))
         _restore_random_states(state["random"])
         search.restore_cache(state["search_cache"])
         return Progress(**state["progress"])
@@ -84,10 +92,20 @@ def _parts(networks: Networks, accelerator: Accelerator) -> dict[str, Any]:
     return parts
 
 
+def _own_share(state: Mapping[str, Any], part: Any) -> Mapping[str, Any]:
+    """Return of a part's whole state what this process keeps."""
+    if isinstance(part, nn.Module):
+        return shares_of_network(state, part)
+    if isinstance(part, Optimizer):
+        return shares_of_optimizer(state, [parameter for group in part.param_groups for parameter in group["params"]])
+    return state
+
+
 def _random_states() -> dict[str, Any]:
     states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+        # Of the device in use: to ask the others would take memory on each.
+        states["cuda"] = [torch.cuda.get_rng_state()]
     return states
 
 
@@ -95,4 +113,4 @@ def _restore_random_states(states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
     torch.set_rng_state(states["torch"].cpu())
     if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        torch.cuda.set_rng_state(states["cuda"][0].cpu())

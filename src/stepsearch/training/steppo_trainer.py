@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +10,20 @@ import torch
 
 from stepsearch.config import Config
 from stepsearch.errors import TrainingError
+from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.models.trunk import usable_workers
 from stepsearch.rewards.placement import token_level_scores
 from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCalculator
 from stepsearch.rollout import EpisodeRunner, episode_seed
-from stepsearch.search.guarded_search import GuardedSearch
+from stepsearch.search.guarded_search import GuardedSearch, joint_statistics
 from stepsearch.training import checkpoints
 from stepsearch.training.advantages import group_advantages, masked_gae, whiten
 from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate, save_failed_batch
 from stepsearch.training.health import alarms, collapse
 from stepsearch.training.interruption import noting_interruption
 from stepsearch.training.kl import k1
-from stepsearch.training.metric_log import MetricLog
+from stepsearch.training.metric_log import MetricLog, UnwrittenLog
 from stepsearch.training.metrics import (
     batch_metrics,
     coverage_metrics,
@@ -31,13 +32,21 @@ from stepsearch.training.metrics import (
     rollout_metrics,
     search_metrics,
 )
-from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.networks import (
+    give_adapters,
+    is_sharded,
+    prepare_networks,
+    prepare_reference,
+    start_accelerator,
+)
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
-from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
+from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
+from stepsearch.training.processes import SharingRunner, join_processes
 from stepsearch.training.reading import Readings, read_batch, reads_policy
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress, restore_run, run_state
 from stepsearch.training.schedules import question_indices, total_steps
+from stepsearch.training.sharding import gathered, shares_of_network, whole
 from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
@@ -60,6 +69,9 @@ class TrainingSummary:
 class StePPOTrainer:
     """Trains a policy to search.
 
+    Started in several processes, each plays, rewards and learns from a share of every step, in agreement with the
+    others: what is computed is, but for rounding, what one process computes. The first one writes.
+
     Args:
         policy: learns, in place. With `training.critic=shared` it is given a value head.
         runner: plays episodes of that policy at the training temperature.
@@ -69,7 +81,8 @@ class StePPOTrainer:
         config: all settings.
         run_folder: where checkpoints, models and logs go.
         evaluate: returns dev metrics of the policy as it is now; those whose keys end in `em` and `f1` choose the best
-            model. Called before the first step too, for the log. None: the last model is the best.
+            model. Called before the first step too, for the log. None: the last model is the best. Of several
+            processes each calls it, and what the first one's returns counts.
         on_step: told of every whole step: how many are taken, of how many, and its metrics.
         describe: returns what a saved model is to remember besides its settings, given the whole steps taken, of how
             many, and the dev metrics that made it the best.
@@ -99,21 +112,29 @@ class StePPOTrainer:
         settings = config.training
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self._policy, self._runner, self._search = policy, runner, search
+        self._processes = join_processes(policy.causal_lm.device.type)
+        self._policy, self._runner, self._search = policy, SharingRunner(runner, self._processes), search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
         self._describe = describe
+        workers = usable_workers(settings, policy.causal_lm.device)
+        check_processes(self._processes.count, workers)
         # Adapters of one trunk take turns.
-        self._workers = 1 if policy.adapters else usable_workers(settings, policy.causal_lm.device)
+        self._workers = 1 if policy.adapters else workers
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
         self._schedule_steps = self._total_steps
         self._step = 0
         self._best: tuple[float, float] | None = None
         self._collapse: str | None = None
-        self._accelerator = start_accelerator(settings.mixed_precision, policy.causal_lm.device)
+        # While a critic on the policy's trunk warms up, the policy's head has nothing to learn.
+        with_idle_weights = settings.critic == "shared" and settings.value_warmup_steps > 0
+        self._accelerator = start_accelerator(
+            settings.mixed_precision, policy.causal_lm.device, with_idle_weights=with_idle_weights
+        )
+        self._is_sharded = is_sharded(config, self._accelerator)
         # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
         with_reference = settings.kl_mode != "none" and settings.kl_coef > 0
-        self._reference = prepare_reference(policy, self._accelerator) if with_reference else None
+        self._reference = prepare_reference(policy, config, self._accelerator) if with_reference else None
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
             self._networks,
@@ -123,6 +144,7 @@ class StePPOTrainer:
             seed=config.seed,
             workers=self._workers,
             policy_is_read=reads_policy(settings),
+            processes=self._processes,
         )
         self._seconds: dict[str, float] = {}
 
@@ -144,7 +166,8 @@ class StePPOTrainer:
         self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
         if isinstance(self._reference, StepSearchModel):
             weights = checkpoints.load_reference(self._run_folder.checkpoints)
-            self._reference.causal_lm.load_state_dict(weights)
+            reference = self._reference.causal_lm
+            reference.load_state_dict(shares_of_network(weights, reference))
         return self._step
 
     def train(self) -> TrainingSummary:
@@ -152,20 +175,20 @@ class StePPOTrainer:
 
         Raises:
             ConfigError: the run folder holds another run's checkpoints.
-            TrainingError: a reward, a loss or a gradient is not finite.
+            TrainingError: a reward, a loss or a gradient is not finite, or another process of the run is gone.
         """
         if self._step == 0:
             checkpoints.check_unused(self._run_folder.checkpoints)
-            if isinstance(self._reference, StepSearchModel):
-                checkpoints.save_reference(self._run_folder.checkpoints, self._reference.causal_lm.state_dict())
-        tensorboard = self._config.logging.tensorboard
-        with MetricLog(self._run_folder.logs, step=self._step, tensorboard=tensorboard) as log:
+            self._save_reference()
+        with self._open_log() as log, self._processes.together():
             with noting_interruption() as interruption:
                 if self._step == 0:
                     self._log_start(log)
-                while not (self._is_over or interruption.requested):
+                is_interrupted = any(self._processes.gather(interruption.requested))
+                while not (self._is_over or is_interrupted):
                     metrics = self.train_step(log)
-                    if interruption.requested or self._is_due(self._config.logging.checkpoint_every):
+                    is_interrupted = any(self._processes.gather(interruption.requested))
+                    if is_interrupted or self._is_due(self._config.logging.checkpoint_every):
                         self._save_checkpoint()
                     if self._on_step is not None:
                         self._on_step(self._step, self._total_steps, metrics)
@@ -176,7 +199,7 @@ class StePPOTrainer:
         with self._timed("rollout"):
             trajectories = self._collect()
         with self._timed("reward"):
-            rewards = self._reward_calculator.score_batch(trajectories)
+            rewards = self._processes.share_out(trajectories, self._score)
             episodes = self._place(trajectories, rewards)
         with self._timed("reading"):
             readings = self._read(episodes)
@@ -195,8 +218,21 @@ class StePPOTrainer:
         seeds = [episode_seed(seed, self._step, index) for index in range(len(questions))]
         # What an evaluation asked since the last step is not this step's.
         self._search.take_statistics()
-        with self._accelerator.autocast():
+        with self._playing():
             return self._runner.run(questions, seeds)
+
+    @contextmanager
+    def _playing(self) -> Generator[None]:
+        """The block in which the policy plays: as precise as it learns, and whole where the engine reads it itself."""
+        with ExitStack() as stack:
+            if not wants_copy(self._policy, self._config):
+                stack.enter_context(whole(self._networks.policy))
+            stack.enter_context(self._accelerator.autocast())
+            yield
+
+    def _score(self, trajectories: Sequence[Trajectory]) -> Sequence[TrajectoryReward]:
+        """Return the rewards of this process's episodes, of which there may be none."""
+        return self._reward_calculator.score_batch(trajectories) if trajectories else ()
 
     def _place(self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward]) -> EpisodeBatch:
         """Return the episodes as tensors, with every reward on the token that earned it."""
@@ -213,6 +249,7 @@ class StePPOTrainer:
             temperature=self._config.rollout.temperature,
             token_budget=self._config.training.microbatch_tokens,
             workers=self._workers,
+            processes=self._processes,
         )
 
     def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:
@@ -227,7 +264,7 @@ class StePPOTrainer:
             estimates = masked_gae(
                 rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
             )
-            advantages = whiten(estimates.advantages, mask, self._update_rule.sum_over_processes) * mask
+            advantages = whiten(estimates.advantages, mask) * mask
             returns = estimates.returns
         episode_tensors: dict[str, Any] = episodes.tensors()
         return PPOBatch(
@@ -249,11 +286,12 @@ class StePPOTrainer:
         try:
             return self._update_rule.run(batch, self._step, self._schedule_steps)
         except NonFiniteUpdate as failure:
-            step = self._step + 1
-            path = save_failed_batch(self._run_folder.root / "failed_batch", step, failure.minibatch)
+            folder, step = self._run_folder.root / "failed_batch", self._step + 1
+            if self._processes.is_main:
+                save_failed_batch(folder, step, failure.minibatch)
             raise TrainingError(
                 f"step {step}: the update is not finite ({failure}); its minibatch left the weights alone and is "
-                f"saved as {path}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
+                f"saved in {folder}. Lower training.learning_rate, then go on from the last checkpoint by --resume"
             ) from None
 
     def _log(
@@ -272,18 +310,17 @@ class StePPOTrainer:
             **random_gain_metrics(trajectories, stop_words),
             **coverage_metrics(trajectories),
             **rollout_metrics(trajectories, self._seconds["rollout"]),
-            **search_metrics(self._search.take_statistics()),
+            **search_metrics(joint_statistics(self._processes.gather(self._search.take_statistics()))),
             **diagnostics,
         }
         if self._evaluate is not None and (self._is_due(self._config.evaluation.every_steps) or self._is_last):
-            with self._timed("evaluation"), self._accelerator.autocast():
-                metrics |= self._keep_the_best(self._evaluate())
+            metrics |= self._keep_the_best(self._measure(self._evaluate))
         metrics |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         self._seconds = {}
         log.write(self._step, self._total_steps, metrics)
         for alarm in alarms(metrics, self._config.training):
             log.warn(alarm)
-        self._collapse = collapse(metrics, self._config.training)
+        self._collapse = self._processes.gather(collapse(metrics, self._config.training))[0]
         if self._is_due(settings.trajectories_every) or self._step == 1:
             shown, pieces = slice(settings.trajectories), self._policy.tokenizer.token_pieces()
             facts = token_facts(batch, trajectories[shown], pieces)
@@ -293,9 +330,13 @@ class StePPOTrainer:
     def _log_start(self, log: MetricLog) -> None:
         """Write down how the policy does before the first step: step 0 of the curves, and no candidate for the best."""
         if self._evaluate is not None:
-            with self._timed("evaluation"), self._accelerator.autocast():
-                metrics = _under_eval(self._evaluate())
+            metrics = _under_eval(self._measure(self._evaluate))
             log.write(0, self._total_steps, metrics | {"time/evaluation": self._seconds.pop("evaluation")})
+
+    def _measure(self, evaluate: Evaluate) -> Mapping[str, float]:
+        """Return what an evaluation says in the first process, so that all of them keep the same model."""
+        with self._timed("evaluation"), self._playing():
+            return self._processes.gather(evaluate())[0]
 
     def _keep_the_best(self, measured: Mapping[str, float]) -> dict[str, float]:
         """Save the policy if its mean EM, then its mean F1, is the best so far; return the metrics under `eval/`."""
@@ -306,14 +347,30 @@ class StePPOTrainer:
         return _under_eval(measured)
 
     def _save_best(self, measured: Mapping[str, float]) -> None:
-        more = self._describe(self._step, self._total_steps, measured) if self._describe else {}
-        self._policy.save(self._run_folder.best_model, {**model_record(self._config), **more})
+        is_main, causal_lm = self._processes.is_main, self._policy.causal_lm
+        weights = gathered(causal_lm.state_dict(), is_main) if self._is_sharded else None
+        if is_main:
+            more = self._describe(self._step, self._total_steps, measured) if self._describe else {}
+            self._policy.save(self._run_folder.best_model, {**model_record(self._config), **more}, weights)
 
     def _save_checkpoint(self) -> None:
-        folder = self._run_folder.checkpoints
+        folder, is_main = self._run_folder.checkpoints, self._processes.is_main
         progress = Progress(self._step, self._schedule_steps, self._best)
-        state = run_state(progress, self._fingerprint(), self._networks, self._accelerator, self._search)
-        checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
+        state = run_state(progress, self._fingerprint(), self._networks, self._accelerator, self._search, is_main)
+        if is_main:
+            checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
+
+    def _save_reference(self) -> None:
+        """Keep what the reference is, unless it is the policy's own frozen trunk."""
+        if isinstance(self._reference, StepSearchModel):
+            weights = gathered(self._reference.causal_lm.state_dict(), self._processes.is_main)
+            if self._processes.is_main:
+                checkpoints.save_reference(self._run_folder.checkpoints, weights)
+
+    def _open_log(self) -> MetricLog:
+        if not self._processes.is_main:
+            return UnwrittenLog()
+        return MetricLog(self._run_folder.logs, step=self._step, tensorboard=self._config.logging.tensorboard)
 
     def _finish(self, log: MetricLog) -> TrainingSummary:
         """Say how the run ended, with a checkpoint of the last step and, at its end, a best model in place."""

@@ -33,6 +33,7 @@ def export(path, questions):
 def test_a_row_has_search_r1s_columns_and_the_released_codes_names():
     row = question_to_row(QUESTION, 5, "train")
     assert row["data_source"] == "2wikimultihopqa"
+    assert row["agent_name"] == "stepsearch"
     assert row["ability"] == "fact-reasoning"
     assert row["golden_answers"] == ["Ann Lee", "A. Lee"]
     assert row["reward_model"] == {

@@ -45,6 +45,20 @@ def test_fresh_adapters_change_nothing_and_the_trunk_is_frozen(policy: StepSearc
     assert all(f".{ACTOR}." in name for name in learning)
 
 
+def test_adapters_of_a_trunk_in_half_precision_learn_in_float32(tokenizer, policy: StepSearchModel) -> None:
+    half = StepSearchModel(Qwen2ForCausalLM(policy.causal_lm.config).to(torch.bfloat16), policy.tokenizer)
+    half.adapters = add_adapters(half.causal_lm, LoraSettings(rank=2, alpha=8), seed=0, with_critic=True)
+    assert {p.dtype for p in half.causal_lm.parameters() if p.requires_grad} == {torch.float32}
+
+    plain = scores(half)
+    with torch.autocast("cpu", torch.bfloat16):
+        half(IDS, MASK).logprobs.sum().backward()
+    torch.testing.assert_close(scores(half), plain)
+    gradients = [p.grad for p in half.causal_lm.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
+
+
 def test_each_network_has_its_own_adapter_and_the_reference_has_none(policy: StepSearchModel) -> None:
     critic = ValueModel.on_adapters(policy.causal_lm, policy.adapters, seed=0)
     torch.nn.init.normal_(critic.head.output.weight)

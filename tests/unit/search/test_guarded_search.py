@@ -8,6 +8,7 @@ import pytest
 
 from stepsearch.errors import SearchUnavailableError
 from stepsearch.search import GuardedSearch, MockSearchEngine, SearchEngine, SearchOutcome
+from stepsearch.search.guarded_search import SearchStatistics, joint_statistics
 from stepsearch.types import Passage
 
 
@@ -97,6 +98,11 @@ def test_statistics_count_and_start_anew() -> None:
     assert (statistics.queries, statistics.cache_hits, statistics.failures) == (6, 3, 3)
     assert statistics.seconds > 0
     assert search.take_statistics().queries == 0
+
+
+def test_searches_at_the_same_time_are_counted_together() -> None:
+    parts = [SearchStatistics(4, 1, 0, 2.0), SearchStatistics(3, 3, 1, 0.5)]
+    assert joint_statistics(parts) == SearchStatistics(7, 4, 1, 2.0)
 
 
 def test_an_engine_that_raises_is_tried_again_after_a_growing_pause() -> None:

@@ -61,14 +61,6 @@ def test_one_token_or_equal_ones_whiten_to_zero() -> None:
     assert whiten(torch.full((2, 2), 3.0), torch.ones(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
-def test_whitening_uses_the_moments_of_all_processes() -> None:
-    here, there = torch.tensor([[0.0, 2.0]]), torch.tensor([[4.0, 6.0]])
-    mask = torch.ones(1, 2)
-    shares = iter([torch.tensor([10.0, 2.0]), (there - 3.0).square().sum()])
-    whitened = whiten(here, mask, lambda x: x + next(shares))
-    assert torch.allclose(whitened, whiten(torch.cat([here, there], dim=1), torch.ones(1, 4))[:, :2])
-
-
 @pytest.mark.parametrize(
     ("values", "expected"), [([1.0, 2.0, 3.0], 1.0), ([2.0, 2.0, 2.0], 0.0), ([3.0, 2.0, 1.0], -3.0)]
 )

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from stepsearch.errors import TrainingError
-from stepsearch.training.batch import PPOBatch, collate, microbatches, save_failed_batch
+from stepsearch.training.batch import (
+    PPOBatch,
+    collate,
+    deal,
+    microbatches,
+    save_failed_batch,
+    shared_microbatches,
+)
 
 
 def test_episodes_are_padded_on_the_right(make_trajectory) -> None:
@@ -65,3 +72,25 @@ def test_a_failed_batch_is_written_by_field(tmp_path: Path, make_trajectory) -> 
     saved = torch.load(save_failed_batch(tmp_path / "failed_batch", 12, batch), weights_only=True)
     assert saved["input_ids"].tolist() == [[5, 6, 10]]
     assert saved["ref_logprobs"] is None
+
+
+def test_rows_go_to_the_process_with_the_fewest_tokens() -> None:
+    # Longest first: 9 | 5; 5 + 5 | 9; 9 + 1 | 10.
+    assert deal([5, 9, 1, 5], 2) == [[1, 2], [0, 3]]
+    assert deal([5, 9, 1, 5], 1) == [[0, 1, 2, 3]]
+
+
+def test_all_processes_have_as_many_microbatches() -> None:
+    # With 10 tokens at a time, the first process passes 9 and 1, the second two rows of 5.
+    assert shared_microbatches([5, 9, 1, 5], 10, 0, 2) == [[1], [2]]
+    assert shared_microbatches([5, 9, 1, 5], 10, 1, 2) == [[0, 3], []]
+    # One row leaves the second process with none.
+    assert shared_microbatches([7], 10, 1, 2) == [[]]
+
+
+def test_a_part_of_no_rows_counts_nothing(make_trajectory) -> None:
+    batch = collate([make_trajectory()], [[0.0] * len(make_trajectory().response_ids)], pad_id=0)
+    blank = batch.part([])
+    assert blank.input_ids.shape == (1, 2)
+    assert not blank.response_mask.any()
+    assert batch.part([0]).input_ids.tolist() == batch.input_ids.tolist()

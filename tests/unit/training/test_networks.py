@@ -3,7 +3,7 @@ import torch
 
 from stepsearch.config import load_config
 from stepsearch.errors import ConfigError
-from stepsearch.training.networks import refuse_processes, start_accelerator
+from stepsearch.training.networks import start_accelerator
 
 
 def test_a_process_may_train_in_one_precision_after_the_other() -> None:
@@ -14,12 +14,6 @@ def test_a_process_may_train_in_one_precision_after_the_other() -> None:
 def test_a_precision_that_the_machine_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.mixed_precision=fp5 is not possible here"):
         start_accelerator("fp5", torch.device("cpu"))
-
-
-def test_several_processes_are_refused() -> None:
-    refuse_processes(1)
-    with pytest.raises(ConfigError, match="in 2 processes"):
-        refuse_processes(2)
 
 
 def test_a_precision_that_would_need_a_loss_scaler_is_refused() -> None:

@@ -4,7 +4,7 @@ import torch
 from stepsearch.config import Config, RolloutSettings, load_config
 from stepsearch.errors import ConfigError
 from stepsearch.models import ModelTokenizer
-from stepsearch.training.preflight import check_prompts, check_sampling, check_weights
+from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
 from stepsearch.types import Question
 
 
@@ -39,3 +39,10 @@ def test_weights_in_which_small_steps_vanish_are_refused() -> None:
         check_weights(layer)
     check_weights(layer.requires_grad_(False))
     check_weights(torch.nn.Linear(2, 2))
+
+
+def test_threads_beside_processes_are_refused() -> None:
+    check_processes(2, 1)
+    check_processes(1, 2)
+    with pytest.raises(ConfigError, match=r"training\.workers=3 with 2 processes.*set training\.workers=1"):
+        check_processes(2, 3)

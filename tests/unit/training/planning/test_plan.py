@@ -10,7 +10,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.training.planning.devices import DEVICES, Device
 from stepsearch.training.planning.fitting import memory_refusal
-from stepsearch.training.planning.memory import HELD, OPTIMISER_STEP, ROLLOUT, UPDATE
+from stepsearch.training.planning.memory import HELD, ROLLOUT, UPDATE
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions, EpisodeTokens
 
@@ -80,7 +80,6 @@ def test_memory_by_part() -> None:
     # The policy's gradients are gone when the critic learns.
     assert memory[UPDATE]["gradients"] == 400_000
     assert memory[UPDATE]["activations"] == 2048 * 2 * 4 * (6 * 64 + 2 * 64 + 2 * 32 + 4 * 96)
-    assert memory[OPTIMISER_STEP] == {"gradients": 400_000}
 
 
 def test_what_has_no_copy_takes_no_memory() -> None:
@@ -105,12 +104,26 @@ def test_adapters_on_a_16_bit_trunk() -> None:
 
 
 def test_devices_share_weights_and_episodes() -> None:
-    alone, shared = plan_of(), plan_of(assumed=replace(CORE, devices=4))
+    alone, shared = plan_of(), plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4))
     assert shared.memory[HELD]["optimiser states"] * 4 == alone.memory[HELD]["optimiser states"]
     # 4 episodes on each; to sample, the other three quarters of the policy are fetched.
     assert shared.memory[ROLLOUT]["keys and values"] * 2 == alone.memory[ROLLOUT]["keys and values"]
     assert shared.memory[ROLLOUT]["policy weights of other devices"] == 300_000
     assert shared.seconds.reading == pytest.approx(alone.seconds.reading / 4)
+    # With whole copies on each, only the work is shared.
+    copies = plan_of("training.parallel=ddp", assumed=replace(CORE, devices=4))
+    assert copies.memory[HELD] == alone.memory[HELD]
+    assert "policy weights of other devices" not in copies.memory[ROLLOUT]
+    assert copies.seconds.reading == shared.seconds.reading
+
+
+def test_an_accelerator_samples_a_16_bit_copy_with_a_whole_row_for_every_slot() -> None:
+    assumed = replace(CORE, device=replace(CORE.device, name="h100"))
+    memory = plan_of("training.mixed_precision=bf16", assumed=assumed).memory
+    assert memory[HELD]["copy of the policy to sample from"] == 200_000
+    assert memory[ROLLOUT]["keys and values"] == 8 * 1024 * 2 * 2 * 32 * 2
+    assert memory[UPDATE]["bfloat16 weights of autocast"] == 200_000
+    assert "copy of the policy to sample from" not in plan_of(assumed=assumed).memory[HELD]
 
 
 def test_time_by_hand() -> None:

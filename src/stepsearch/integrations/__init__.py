@@ -1,0 +1,1 @@
+"""Other programs in which StepSearch's episodes are played and rewarded."""
