@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 VERL_VENV := .venv-verl
 VERL_BIN := $(VERL_VENV)/bin
+VLLM_VENV := .venv-vllm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-verl check format bench clean
+.PHONY: help quickstart test test-verl test-engines check format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,6 +25,12 @@ $(VENV)/.core: requirements.txt pyproject.toml | $(VENV)/.python
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.core
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+$(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
 quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent (minutes, no download of models)
@@ -44,6 +51,10 @@ test-verl: $(VERL_VENV)/.ready ## Set up verl in an environment of its own, then
 	$(VERL_BIN)/python -c 'import verl'
 	OMP_NUM_THREADS=1 $(VERL_BIN)/python -m pytest -W default tests/verl
 
+test-engines: $(VLLM_VENV)/.installed ## Set up vLLM in an environment of its own, then run the tests over it (2 GB)
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -o filterwarnings= --show-capture=no -k vllm \
+		tests/contracts/test_generation_engines.py tests/engines tests/end_to_end/test_vllm_training.py
+
 check: $(VENV)/.dev ## Formatting, lint, layers and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,4 +69,4 @@ bench: $(VENV)/.dev ## Run the benchmarks (docs/benchmarks.md says what each mea
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(VERL_VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VERL_VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .hypothesis

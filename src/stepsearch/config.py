@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stepsearch.errors import ConfigError
 
+IN_PROCESS = "in_process"
+
 
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
@@ -197,9 +199,37 @@ class RolloutSettings(Section):
     max_corrections: int = Field(
         default=2, ge=0, description="Turns without a valid action that are answered by a correction."
     )
+    engine: Literal["in_process", "vllm", "vllm_server"] = Field(
+        default="in_process", description="What samples: the trained module itself, vLLM beside it, or a vLLM server."
+    )
     slots: int = Field(default=64, ge=1, description="Episodes sampled at the same time.")
     search_window: int = Field(
         default=4, ge=0, description="Engine steps that generation goes on before a search's result is waited for."
+    )
+
+
+class VLLMSettings(Section):
+    """The engines `vllm` and `vllm_server`; the extra `vllm` is for the first alone."""
+
+    gpu_memory_utilization: float = Field(
+        default=0.5, gt=0, lt=1, description="vllm: share of a GPU's memory for its weights and cache."
+    )
+    cache_gib: float | None = Field(
+        default=None, gt=0, description="vllm: GiB of keys and values; default: 1 on a CPU, on a GPU what is left."
+    )
+    enforce_eager: bool = Field(default=False, description="vllm: no CUDA graphs; a CPU has none.")
+    sleep: bool = Field(default=True, description="vllm: give a GPU's memory back while the trainer learns.")
+    url: str = Field(default="http://127.0.0.1:8000", description="vllm_server: its address.")
+    token_variable: str = Field(
+        default="VLLM_API_KEY",
+        description="vllm_server: environment variable with a bearer token, where one is needed.",
+    )
+    timeout_seconds: float = Field(
+        default=600.0, gt=0, description="vllm_server: a turn that takes longer is an error."
+    )
+    exchange_folder: str | None = Field(
+        default=None,
+        description="vllm_server: folder that both read, for new weights; default: a temporary one of this machine.",
     )
 
 
@@ -268,7 +298,12 @@ class TrainingSettings(Section):
     mixed_precision: Literal["no", "bf16"] = Field(default="no", description="accelerate's mixed precision.")
     old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
         default="auto",
-        description="Before the update: as sampled (rollout), or read again; auto reads again in mixed precision only.",
+        description="Before the update: as sampled (rollout), or read again; auto: as sampled where they are the same.",
+    )
+    importance_cap: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weight the policy loss by min(trainer's / engine's probability, cap); null: not at all.",
     )
     stop_kl: float | None = Field(default=None, gt=0, description="End the run when the KL to the reference is above.")
     stop_entropy: float | None = Field(default=None, gt=0, description="End the run when the entropy is below.")
@@ -361,6 +396,7 @@ class Config(Section):
     model: ModelSettings = ModelSettings()
     search: SearchSettings = SearchSettings()
     rollout: RolloutSettings = RolloutSettings()
+    vllm: VLLMSettings = VLLMSettings()
     reward: RewardSettings = RewardSettings()
     training: TrainingSettings = TrainingSettings()
     lora: LoraSettings = LoraSettings()
@@ -388,6 +424,11 @@ class Config(Section):
             )
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
             raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
+        if self.training.importance_cap is not None and self.training.old_logprobs == "rollout":
+            raise ValueError(
+                "training.importance_cap weighs what the trainer reads against what was sampled: set "
+                "training.old_logprobs to auto"
+            )
         return self
 
 

@@ -3,13 +3,18 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from stop_bias import eager_to_stop, eager_to_stop_without_bias
 
+from stepsearch.config import VLLMSettings
 from stepsearch.errors import ModelError
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.vllm_engine import VLLMEngine
 from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
@@ -59,21 +64,41 @@ def workload(vocabulary, count, max_tokens=30, seed=0, **sampling):
     return prompts, observations, samplings
 
 
-def eager_to_stop(causal_lm, tokenizer):
-    """Raise the chance of everything that spells a stop tag, the more the more tokens it takes, and of the end."""
-    head = causal_lm.get_output_embeddings()
-    head.bias = torch.nn.Parameter(torch.zeros(head.weight.shape[0]))
-    length = len(tokenizer.encode_markup(STOP_TAGS[0]))
-    with torch.no_grad():
-        for tag in STOP_TAGS:
-            head.bias[tokenizer.encode_markup(tag)] = 3.0 if length == 1 else 8.0
-        head.bias[list(tokenizer.eos_ids)] = 3.0 if length == 1 else 7.0
-    return causal_lm
+@pytest.fixture(scope="module")
+def vllm_engines(random_policy):
+    """Gives engines by vLLM. Each takes seconds to start, so that tests share them and only the weights are fresh."""
+    made = {}
+
+    def make(tokenizer, eager=False, max_length=None):
+        fresh = random_policy(len(tokenizer), hidden_size=128)
+        if eager:
+            eager_to_stop_without_bias(fresh, tokenizer)
+        key = len(tokenizer), max_length
+        if key not in made:
+            policy = StepSearchModel(random_policy(len(tokenizer), hidden_size=128), tokenizer)
+            settings = VLLMSettings(cache_gib=0.25)
+            made[key] = policy, VLLMEngine(policy, settings, slots=8, max_length=max_length)
+        policy, engine = made[key]
+        for request_id in range(100):
+            engine.release(request_id)
+        policy.causal_lm.load_state_dict(fresh.state_dict())
+        return policy.causal_lm.eval(), engine
+
+    return make
 
 
-@pytest.fixture(scope="module", params=["layered", "packed", "cache"])
+@pytest.fixture(scope="module", params=["layered", "packed", "cache", "vllm"])
 def make_engine(request, random_policy):
     """Builds an engine of each kind over a policy that suits it."""
+    if request.param == "vllm":
+        if find_spec("vllm") is None:
+            pytest.skip("vLLM is not installed here: make test-engines has it")
+        shared = request.getfixturevalue("vllm_engines")
+
+        def share(tokenizer, slots=8, eager=False, max_length=None, read_tokens=64):
+            return shared(tokenizer, eager, max_length)
+
+        return share
 
     def make(tokenizer, slots=4, eager=False, **options):
         if request.param == "layered":
@@ -98,6 +123,8 @@ def make_second_engine(make_engine):
 
     def make(tokenizer, **options):
         causal_lm, engine = make_engine(tokenizer, **options)
+        if isinstance(engine, VLLMEngine):
+            pytest.skip("a process runs one vLLM")
         with warnings.catch_warnings(action="ignore"):  # The first engine's has been expected.
             return causal_lm, engine, InProcessEngine(causal_lm, tokenizer, **options)
 
@@ -182,6 +209,8 @@ def test_each_row_is_sampled_its_own_way(make_engine, spelled_tokenizer):
 
 def test_top_k_and_top_p_restrict_the_choice_but_not_the_logprob(make_engine, spelled_tokenizer):
     causal_lm, engine = make_engine(spelled_tokenizer)
+    if isinstance(engine, VLLMEngine):
+        pytest.skip("vLLM tells the log-probabilities of the restricted distribution")
     work = workload(len(spelled_tokenizer), 6, temperature=1.3, top_k=3, top_p=0.9)
 
     episodes = play(engine, *work)
@@ -293,10 +322,9 @@ def test_weights_that_are_no_numbers_are_named(make_engine, spelled_tokenizer, t
     causal_lm, engine = make_engine(spelled_tokenizer)
     with torch.no_grad():
         next(causal_lm.parameters()).fill_(torch.nan)
-    engine.submit(0, [5, 6], Sampling(4, seed=0, temperature=temperature))
 
     with pytest.raises(ModelError, match="the model's scores are not finite"):
-        engine.step()
+        play(engine, {0: [5, 6]}, {0: []}, {0: Sampling(4, seed=0, temperature=temperature)})
 
 
 def test_what_an_engine_did_before_changes_no_bit(make_engine, spelled_tokenizer):

@@ -270,3 +270,14 @@ def test_processes_are_not_started_twice(
     flags = ["--musique-path", "x.jsonl", "--output-dir", str(tmp_path / "run"), "--num-processes", "2"]
     assert main(["train", *flags]) == 2
     assert "--num-processes starts processes itself: leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["quickstart", "compare"])
+def test_what_one_process_has_to_do_is_refused_to_several(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([command, "--output-dir", str(tmp_path / "run")]) == 2
+    assert f"stepsearch {command} was started in 2 processes, and runs in one" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

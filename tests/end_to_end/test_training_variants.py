@@ -40,7 +40,8 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
         "reward": "total answer information_gain redundancy_penalty search_key random_document_gain",
         "policy": "loss approx_kl clip_fraction entropy kl_to_reference ratio_max",
         "value": "loss clip_fraction explained_variance",
-        "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered",
+        "rollout": "searches_per_question golden_recall format_rate response_tokens tokens_per_second stop/answered "
+        "retokenisation_drift",
         "search": "queries cache_hits failures queries_per_second",
         "optim": "learning_rate grad_norm tokens_per_second",
         "time": "rollout search reward reading advantages update",
@@ -52,6 +53,10 @@ def test_every_promised_metric_is_there(tmp_path: Path) -> None:
     assert {"policy/loss", "optim/learning_rate"}.isdisjoint(metrics[0])
     assert metrics[0]["value/loss"] > 0
     assert metrics[1]["rollout/logprob_gap"] < 1e-4
+    assert 0 <= metrics[1]["rollout/mismatch_kl"] < 1e-6
+    assert metrics[1]["rollout/mismatch_ratio_max"] == pytest.approx(1, abs=1e-3)
+    # In the toy's tokenizer a text has one spelling.
+    assert metrics[1]["rollout/retokenisation_drift"] == 0
     assert abs(metrics[0]["policy/kl_to_reference"]) < 1e-4
 
 
@@ -68,6 +73,18 @@ def test_log_probabilities_as_sampled_serve_as_well_as_those_read_again(tmp_path
     for key in ("policy/loss", "policy/entropy", "value/loss", "optim/grad_norm", "reward/total"):
         assert sampled[0][key] == pytest.approx(again[0][key], abs=1e-4)
     assert sampled[0]["rollout/logprob_gap"] < 1e-4
+
+
+def test_an_importance_cap_weighs_the_policy_loss(tmp_path: Path) -> None:
+    settings = {"training.value_warmup_steps": 0, "training.minibatch_size": 8, "training.max_steps": 1}
+    (plain,) = train(tmp_path / "plain", {**settings, "training.old_logprobs": "recompute"})
+    # The engine is the trainer's own: all weights are 1, up to the cap.
+    (weighted,) = train(tmp_path / "weighted", {**settings, "training.importance_cap": 2})
+    (halved,) = train(tmp_path / "halved", {**settings, "training.importance_cap": 0.5, "training.update_epochs": 1})
+    (once,) = train(tmp_path / "once", {**settings, "training.old_logprobs": "recompute", "training.update_epochs": 1})
+    for key in ("policy/loss", "optim/grad_norm", "policy/entropy"):
+        assert weighted[key] == pytest.approx(plain[key], abs=1e-4)
+    assert halved["optim/grad_norm"] == pytest.approx(once["optim/grad_norm"] / 2, rel=1e-3)
 
 
 def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def toy_trainer(folder: Path, config: Config, engine: SearchEngine | None = None
     """Return a trainer of the toy policy of the config's seed; its evaluation is greedy, on the same questions."""
     policy, questions = toy_policy(config.seed).to(device), toy_questions()
     search = GuardedSearch(engine or BM25SearchEngine.from_passages(toy_passages()), retries=0)
-    player = Player(policy, search, config)
+    player = Player(policy, search, config, learns=True)
     calculator = StepSearchRewardCalculator(config.reward)
 
     def evaluate() -> dict[str, float]:

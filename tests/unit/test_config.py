@@ -188,6 +188,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ),
         (["training.critic=shared", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
         (["training.parallel=fsdp", "lora.rank=8"], r"set training\.parallel to ddp"),
+        (["training.importance_cap=2", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_by_name(overrides: list[str], key: str) -> None:

@@ -201,10 +201,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="The run: checkpoints, logs.")
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
-    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="Put the best model there, once it is trained.")
     parser.add_argument(
         "--num-processes", type=_positive, default=1, metavar="N", help="Processes that train together, one per GPU."
     )
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="Put the best model there, once it is trained.")
     _settings(parser)
 
 

@@ -54,6 +54,8 @@ def settings_of_model(
 def _remembered_settings(model_path: str) -> Mapping[str, Any]:
     folder = os.path.expanduser(model_path)
     remembered = {section: values for section, values in read_record(folder).items() if section in _REMEMBERED}
+    if isinstance(remembered.get("rollout"), Mapping):
+        remembered["rollout"] = {key: value for key, value in remembered["rollout"].items() if key != "engine"}
     if "search" in remembered:
         remembered["search"] = _harmless(remembered["search"])
     try:

@@ -17,12 +17,10 @@ from stepsearch.evaluation.scripted import NoSearchPolicy, ReferencePolicy
 from stepsearch.evaluation.step_search_text import step_search
 from stepsearch.evaluation.text_episode import TextBudget
 from stepsearch.evaluation.text_runner import Method, TextRunner
-from stepsearch.models.in_process_engine import InProcessEngine
-from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
+from stepsearch.models.engines import build_engines
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.models.trunk import usable_workers
-from stepsearch.rollout import EpisodeRunner, ParallelRunner, RolloutRunner, SyncedRunner
+from stepsearch.rollout import EpisodeRunner, GenerationEngine, ParallelRunner, RolloutRunner, SyncedRunner
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search import GuardedSearch
 
@@ -46,30 +44,24 @@ def observation_builder(tokenizer: ModelTokenizer, settings: RolloutSettings) ->
 
 
 class Player:
-    """A policy with the search it plays against; its runners share engines over its own weights, one per worker.
+    """A policy with the search it plays against; its runners share the engines that `rollout.engine` names.
 
     Args:
         policy: whose tokens are sampled.
         search: answers its queries.
-        config: budgets and sampling.
+        config: engine, budgets and sampling.
+        learns: whether the policy's weights change while it plays.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        ModelError: the engine cannot sample from the policy.
     """
 
-    def __init__(self, policy: StepSearchModel, search: GuardedSearch, config: Config) -> None:
+    def __init__(self, policy: StepSearchModel, search: GuardedSearch, config: Config, learns: bool = False) -> None:
         self.policy = policy
         self.search = search
         self.config = config
-        workers = usable_workers(config.training, policy.causal_lm.device)
-        self._copy = RolloutCopy(policy) if wants_copy(policy, config) else None
-        causal_lm = policy.causal_lm if self._copy is None else self._copy.causal_lm
-        self.engines = [
-            InProcessEngine(
-                causal_lm,
-                policy.tokenizer,
-                slots=-(-config.rollout.slots // workers),
-                max_length=config.model.max_length,
-            )
-            for _ in range(workers)
-        ]
+        self.engines, self._sync = build_engines(policy, config, learns)
         self._observations = observation_builder(policy.tokenizer, config.rollout)
 
     def runner(self, temperature: float) -> EpisodeRunner:
@@ -80,13 +72,13 @@ class Player:
         """
         runners = [self._runner(engine, temperature) for engine in self.engines]
         runner = runners[0] if len(runners) == 1 else ParallelRunner(runners)
-        return runner if self._copy is None else SyncedRunner(runner, self._copy.sync)
+        return runner if self._sync is None else SyncedRunner(runner, self._sync)
 
     def watched_runner(self, temperature: float) -> RolloutRunner:
         """Return a runner that tells of what happens while it happens."""
         return self._runner(self.engines[0], temperature)
 
-    def _runner(self, engine: InProcessEngine, temperature: float) -> RolloutRunner:
+    def _runner(self, engine: GenerationEngine, temperature: float) -> RolloutRunner:
         return RolloutRunner(
             engine,
             self.policy.tokenizer,

@@ -19,6 +19,7 @@ from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
+from stepsearch.models.engines import check_engine
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
@@ -156,7 +157,7 @@ def train_policy(
     Raises:
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    player = Player(policy, search, config)
+    player = Player(policy, search, config, learns=True)
     dev = list(eval_questions or [])[: config.evaluation.dev_questions]
     check_prompts(dev, policy.tokenizer, config)
     trainer = StePPOTrainer(
@@ -215,8 +216,10 @@ def refuse_impossible(config: Config) -> None:
     """Refuse now what the trainer would refuse after minutes of warm start.
 
     Raises:
-        ConfigError: the sampling is not what is trained, or the budgets do not fit the context.
+        ConfigError: the engine is not installed, the sampling is not what is trained, or the budgets do not fit the
+            context.
     """
+    check_engine(config.rollout.engine)
     check_sampling(config.rollout)
     longest_prompt(config.model.max_length, config.rollout)
 

@@ -127,7 +127,12 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
                 inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)
         except ValueError as error:
             raise ConfigError(f"lora.target_modules: {' '.join(str(error).split())[:200]}") from None
-    for name, parameter in causal_lm.named_parameters():
-        if ".lora_" in name:  # Made in the trunk's type: in 16 bits, training's small steps would vanish.
-            parameter.data = parameter.data.float()
+    _make_adapters_float32(causal_lm)
     return Adapters(causal_lm, lora_config)
+
+
+def _make_adapters_float32(causal_lm: PreTrainedModel) -> None:
+    """Let adapters have 32 bits, whatever the trunk has: steps of a usual size vanish in 16."""
+    for name, parameter in causal_lm.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()

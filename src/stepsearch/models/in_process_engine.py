@@ -19,6 +19,7 @@ from torch import nn
 
 from stepsearch.errors import ModelError
 from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
+from stepsearch.models.held_requests import NOT_FINITE, all_end_ids, check_extension, check_size, longest_request
 from stepsearch.models.kv_pools import shape_of
 from stepsearch.models.packed_forward import LayeredForward, PackedForward, WholeForward
 from stepsearch.models.packed_step import Chunk, Reading
@@ -34,7 +35,6 @@ from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
 _NO_SLOT = -1
-_UNBOUNDED = 1 << 20
 _evaluating = SharedChange()
 
 
@@ -102,7 +102,7 @@ class InProcessEngine:
         read_tokens: int | None = None,
         read_every: int | None = None,
     ) -> None:
-        self._max_length = _longest_request(causal_lm, max_length)
+        self._max_length = longest_request(causal_lm, max_length)
         self._causal_lm = causal_lm
         self._modules = list(causal_lm.modules())
         self._device = next(causal_lm.parameters()).device
@@ -120,7 +120,7 @@ class InProcessEngine:
             self._reader, vocabulary = _choose_reader(causal_lm, slots, self._max_length)
         self._stops = StopAutomaton(tokenizer.token_pieces(), STOP_TAGS, vocabulary)
         self._ends = np.zeros(vocabulary, dtype=np.bool_)
-        self._ends[sorted(index for index in _end_ids(causal_lm, tokenizer) if index < vocabulary)] = True
+        self._ends[all_end_ids(causal_lm, tokenizer, vocabulary)] = True
         self._table = SlotTable.empty(slots)
 
     @property
@@ -136,13 +136,7 @@ class InProcessEngine:
             ValueError: there is nothing to read or to sample, the request's last segment is not finished, or the
                 context does not extend that of a held request.
         """
-        if len(token_ids) + sampling.max_tokens > self._max_length:
-            raise ModelError(
-                f"a context of {len(token_ids)} tokens and {sampling.max_tokens} to sample are more than the engine's "
-                f"{self._max_length}: lower model.max_length or the rollout's budgets"
-            )
-        if not len(token_ids) or sampling.max_tokens < 1:
-            raise ValueError(f"request {request_id} has nothing to read or to sample")
+        check_size(request_id, len(token_ids), sampling.max_tokens, self._max_length)
         request = self._requests.get(request_id)
         if request is None:
             request = self._requests[request_id] = _Request(request_id, list(token_ids), sampling, self._submits)
@@ -152,12 +146,8 @@ class InProcessEngine:
         self._submits += 1
 
     def _extend(self, request: _Request, token_ids: Sequence[int], sampling: Sampling) -> None:
-        known = len(request.context)
-        if request.busy:
-            raise ValueError(f"request {request.id} is still being sampled")
-        if list(token_ids[:known]) != request.context:
-            raise ValueError(f"request {request.id} is held, and its new context does not extend the old one")
-        request.context.extend(token_ids[known:])
+        check_extension(request.id, request.context, request.busy, token_ids)
+        request.context.extend(token_ids[len(request.context) :])
         request.sampling, request.order, request.busy = sampling, self._submits, True
         self._reader.reserve(request.slot, len(request.context))
         self._reading.append(request)
@@ -193,10 +183,7 @@ class InProcessEngine:
             token_ids, logprobs = sample(logits, self._table.sampling_rows(slots, self._device))
         sampled = logprobs.cpu().numpy()
         if not np.isfinite(sampled).all():
-            raise ModelError(
-                "the model's scores are not finite: its weights are damaged, or training has diverged; go back to an "
-                "earlier model, and lower training.learning_rate"
-            )
+            raise ModelError(NOT_FINITE)
         return self._record(slots, token_ids.cpu().numpy(), sampled)
 
     def _next_chunks(self) -> list[Chunk]:
@@ -282,17 +269,6 @@ class InProcessEngine:
         return restore
 
 
-def _longest_request(causal_lm: nn.Module, max_length: int | None) -> int:
-    """Return how many tokens a request may have."""
-    config: Any = causal_lm.config
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if max_length is None:
-        return positions or _UNBOUNDED
-    if positions is not None and max_length > positions:
-        raise ModelError(f"model.max_length={max_length} is more than the model's {positions} positions: lower it")
-    return max_length
-
-
 def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[ContextReader, int]:
     """Return the fastest reader that agrees with the model, and the width of the logits."""
     vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
@@ -321,10 +297,3 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
             name = type(causal_lm).__name__
             warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)
     return PlainReader(causal_lm), vocabulary
-
-
-def _end_ids(causal_lm: nn.Module, tokenizer: ModelTokenizer) -> set[int]:
-    """Return what ends a sequence, by the tokenizer and by the model's generation config."""
-    ends: Any = getattr(getattr(causal_lm, "generation_config", None), "eos_token_id", None)
-    named = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    return {*tokenizer.eos_ids, *named}

@@ -14,9 +14,9 @@ from stepsearch.config import Config
 from stepsearch.models.step_search_model import StepSearchModel
 
 
-def wants_copy(policy: StepSearchModel, config: Config) -> bool:
-    """Return whether the policy is sampled from a copy: on an accelerator, if it has adapters or learns in float32."""
-    return policy.causal_lm.device.type != "cpu" and (config.lora.rank > 0 or config.training.mixed_precision == "bf16")
+def wants_copy(device_type: str, config: Config) -> bool:
+    """Return whether a policy is sampled from a copy: on an accelerator, with adapters or in mixed precision."""
+    return device_type != "cpu" and (config.lora.rank > 0 or config.training.mixed_precision == "bf16")
 
 
 class RolloutCopy:

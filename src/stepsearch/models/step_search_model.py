@@ -188,7 +188,8 @@ def model_record(config: Config) -> dict[str, Any]:
     return {
         "model": {"max_length": config.model.max_length},
         "search": as_mapping(config.search),
-        "rollout": as_mapping(config.rollout),
+        # Which engine there is, is a matter of the machine.
+        "rollout": {key: value for key, value in as_mapping(config.rollout).items() if key != "engine"},
         "reward": as_mapping(config.reward),
         "training": {"threads": config.training.threads, "workers": config.training.workers},
     }

@@ -129,6 +129,13 @@ class ModelTokenizer:
             return self.hf.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return self._backend.decode(token_ids, skip_special_tokens=False)
 
+    def retokenised(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Return the ids that the text of each sequence is encoded to: others where it was spelled another way."""
+        if self._backend is None:
+            return [self.encode_markup(self.decode(token_ids)) for token_ids in sequences]
+        texts = self._backend.decode_batch([list(token_ids) for token_ids in sequences], skip_special_tokens=False)
+        return self.hf(texts, add_special_tokens=False)["input_ids"] if texts else []
+
     def token_pieces(self) -> list[str]:
         """Return, for each id, the text that it adds after other text."""
         return self._pieces

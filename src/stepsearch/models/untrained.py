@@ -17,20 +17,19 @@ from stepsearch.models.trunk import chosen_device
 
 
 def untrained_policy(config: PreTrainedConfig, settings: ModelSettings) -> StepSearchModel:
-    """Return a policy with random weights, on the machine's accelerator if it has one; its tokenizer is the tiny one's.
+    """Return a policy with random weights, where the settings say; its tokenizer is the tiny one's.
 
     Raises:
         ModelError: transformers has no causal LM of that kind, or it has fewer tokens than the tiny tokenizer.
     """
     kind: Any = config.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    device = chosen_device(settings.device)
     try:
-        with device:
+        with chosen_device(settings.device):
             causal_lm = AutoModelForCausalLM.from_config(
                 copy.deepcopy(config), dtype=kind or torch.float32, attn_implementation=settings.attention
             )
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"no causal LM can be made of a {config.model_type} config: {reason}") from None
-    cast(nn.Module, causal_lm).to(device)
+    cast(nn.Module, causal_lm).to(chosen_device(settings.device))
     return StepSearchModel(cast(PreTrainedModel, causal_lm), ModelTokenizer(build_tiny_tokenizer(), "question"))

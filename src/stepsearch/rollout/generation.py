@@ -12,7 +12,7 @@ class Sampling:
 
     Attributes:
         max_tokens: sample at most this many tokens.
-        seed: the episode's seed; the noise of a token is a function of (seed, absolute position in the context) alone.
+        seed: the episode's seed; with the context it decides the noise, whatever else is sampled at the same time.
         temperature: 0 is greedy.
         top_p: nucleus mass, 1 is off.
         top_k: 0 is off.

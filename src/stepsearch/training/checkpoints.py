@@ -34,6 +34,7 @@ FREE_KEYS = (
     "evaluation.every_steps",
     "evaluation.batch_size",
     "rollout.slots",
+    "vllm.",
     "training.max_steps",
     "training.num_epochs",
     "training.threads",

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
+from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rewards.information_gain import random_document_gain
 from stepsearch.search.guarded_search import SearchStatistics
 from stepsearch.training.advantages import explained_variance
 from stepsearch.training.batch import PPOBatch
 from stepsearch.training.kl import k1
+from stepsearch.training.mismatch import measure_mismatch
 from stepsearch.types import StopReason, Trajectory, TrajectoryReward
 
 _OF_EVALUATIONS = (StopReason.NO_REPLY, StopReason.ERROR)
@@ -71,8 +73,8 @@ def search_metrics(statistics: SearchStatistics) -> dict[str, float]:
 def batch_metrics(batch: PPOBatch, entropy: Tensor | None) -> dict[str, float]:
     """Return what was known of a batch before the update, as means over sampled tokens.
 
-    `rollout/logprob_gap` is how far the sampling engine's log-probabilities are from the trainer's, in the mean; it and
-    the entropy are left out where the policy was not read.
+    `rollout/logprob_gap`, `mismatch_kl` and `mismatch_ratio_max` say how far the sampling engine's log-probabilities
+    are from the trainer's; they and the entropy are left out where the policy was not read.
     """
     mask = batch.response_mask
     tokens = mask.sum().clamp(min=1)
@@ -81,10 +83,14 @@ def batch_metrics(batch: PPOBatch, entropy: Tensor | None) -> dict[str, float]:
         means["value/mean"] = (batch.old_values * mask).sum() / tokens
     if entropy is not None:
         means["policy/entropy"] = entropy.sum() / tokens
-        means["rollout/logprob_gap"] = ((batch.old_logprobs - batch.rollout_logprobs).abs() * mask).sum() / tokens
     if batch.ref_logprobs is not None:
         means["policy/kl_to_reference"] = (k1(batch.old_logprobs, batch.ref_logprobs) * mask).sum() / tokens
     measured = {key: float(mean) for key, mean in means.items()}
+    if entropy is not None:
+        mismatch = measure_mismatch(batch.old_logprobs, batch.rollout_logprobs, mask)
+        measured["rollout/logprob_gap"] = float(mismatch.gap / tokens)
+        measured["rollout/mismatch_kl"] = float(mismatch.kl / tokens)
+        measured["rollout/mismatch_ratio_max"] = float(mismatch.ratio_max)
     if batch.old_values is not None and batch.returns is not None:
         measured["value/explained_variance"] = explained_variance(batch.old_values, batch.returns, mask)
     return measured
@@ -99,6 +105,16 @@ def coverage_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "reward/without_golden_documents": sum(not question.golden_passages for question in questions) / count,
         "reward/without_reference_queries": without_queries / count,
     }
+
+
+def retokenisation_metrics(trajectories: Sequence[Trajectory], tokenizer: ModelTokenizer) -> dict[str, float]:
+    """Return the share of episodes that would change if they were decoded and tokenised again.
+
+    Nothing here does that; it is what a pipeline that hands on text instead of token ids would get wrong.
+    """
+    episodes = [[*trajectory.prompt_ids, *trajectory.response_ids] for trajectory in trajectories]
+    changed = sum(again != ids for again, ids in zip(tokenizer.retokenised(episodes), episodes, strict=True))
+    return {"rollout/retokenisation_drift": changed / len(episodes)}
 
 
 def random_gain_metrics(trajectories: Sequence[Trajectory], stop_words: frozenset[str]) -> dict[str, float]:

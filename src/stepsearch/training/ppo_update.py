@@ -18,6 +18,7 @@ from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import PPOBatch, shared_microbatches
 from stepsearch.training.kl import k3
 from stepsearch.training.losses import clipped_policy_loss, clipped_value_loss, entropy_sum
+from stepsearch.training.mismatch import measure_mismatch
 from stepsearch.training.networks import Learner, Networks
 from stepsearch.training.processes import Processes
 from stepsearch.training.schedules import minibatch_rows
@@ -30,6 +31,7 @@ MEANS = {
     "policy/approx_kl": ("approx_kl", "tokens"),
     "policy/entropy": ("entropy", "tokens_before_learning"),
     "rollout/logprob_gap": ("logprob_gap", "tokens_before_learning"),
+    "rollout/mismatch_kl": ("mismatch_kl", "tokens_before_learning"),
     "value/loss": ("value_loss", "tokens"),
     "value/clip_fraction": ("value_clipped", "tokens"),
     "optim/grad_norm": ("grad_norm", "optimiser_steps"),
@@ -51,6 +53,7 @@ class _Totals:
 
     sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     ratio_max: list[Tensor] = field(default_factory=list[Tensor])
+    mismatch_ratio_max: list[Tensor] = field(default_factory=list[Tensor])
 
     def add(self, **values: Tensor) -> None:
         for name, value in values.items():
@@ -245,8 +248,10 @@ class PPOUpdate:
         totals.add(policy_loss=loss, policy_clipped=policy.clipped, approx_kl=policy.approx_kl)
         totals.ratio_max.append(policy.ratio_max.detach())
         if self._watches(totals) and scores.entropy is not None:
-            gap = (scores.logprobs - batch.rollout_logprobs).abs() * mask
-            totals.add(tokens_before_learning=mask.sum(), entropy=scores.entropy.sum(), logprob_gap=gap.sum())
+            mismatch = measure_mismatch(scores.logprobs.detach(), batch.rollout_logprobs, mask)
+            totals.add(tokens_before_learning=mask.sum(), entropy=scores.entropy.sum())
+            totals.add(logprob_gap=mismatch.gap, mismatch_kl=mismatch.kl)
+            totals.mismatch_ratio_max.append(mismatch.ratio_max)
         return loss
 
     @contextmanager
@@ -268,6 +273,9 @@ class PPOUpdate:
         metrics = {key: sums[name] / max(sums[count], 1.0) for key, (name, count) in MEANS.items() if name in sums}
         if totals.ratio_max:
             metrics["policy/ratio_max"] = float(self._processes.max(torch.stack(totals.ratio_max).max()))
+        if totals.mismatch_ratio_max:
+            largest = self._processes.max(torch.stack(totals.mismatch_ratio_max).max())
+            metrics["rollout/mismatch_ratio_max"] = float(largest)
         return metrics
 
 

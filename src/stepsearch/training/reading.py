@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from stepsearch.config import TrainingSettings
+from stepsearch.config import IN_PROCESS, TrainingSettings
 from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import EpisodeBatch, shared_microbatches
 from stepsearch.training.processes import Processes
@@ -30,15 +30,16 @@ class Readings:
     old_values: Tensor | None
 
 
-def reads_policy(settings: TrainingSettings) -> bool:
+def reads_policy(settings: TrainingSettings, engine: str) -> bool:
     """Return whether the policy is read again before the update; else its log-probabilities as sampled serve.
 
-    Under mixed precision these differ by rounding. A critic on the policy's trunk needs the pass in any case.
+    Under mixed precision, and from any engine but the one over the trainer's own module, these differ. A critic on the
+    policy's trunk needs the pass in any case, and so do importance weights.
     """
-    if settings.critic == "shared":
+    if settings.critic == "shared" or settings.importance_cap is not None:
         return True
     if settings.old_logprobs == "auto":
-        return settings.mixed_precision != "no"
+        return settings.mixed_precision != "no" or engine != IN_PROCESS
     return settings.old_logprobs == "recompute"
 
 

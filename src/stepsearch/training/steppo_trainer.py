@@ -28,10 +28,12 @@ from stepsearch.training.metrics import (
     batch_metrics,
     coverage_metrics,
     random_gain_metrics,
+    retokenisation_metrics,
     reward_metrics,
     rollout_metrics,
     search_metrics,
 )
+from stepsearch.training.mismatch import importance_weights
 from stepsearch.training.networks import (
     give_adapters,
     is_sharded,
@@ -143,7 +145,7 @@ class StePPOTrainer:
             temperature=config.rollout.temperature,
             seed=config.seed,
             workers=self._workers,
-            policy_is_read=reads_policy(settings),
+            policy_is_read=reads_policy(settings, config.rollout.engine),
             processes=self._processes,
         )
         self._seconds: dict[str, float] = {}
@@ -225,7 +227,7 @@ class StePPOTrainer:
     def _playing(self) -> Generator[None]:
         """The block in which the policy plays: as precise as it learns, and whole where the engine reads it itself."""
         with ExitStack() as stack:
-            if not wants_copy(self._policy, self._config):
+            if not wants_copy(self._policy.causal_lm.device.type, self._config):
                 stack.enter_context(whole(self._networks.policy))
             stack.enter_context(self._accelerator.autocast())
             yield
@@ -243,7 +245,7 @@ class StePPOTrainer:
         """Return what policy, reference and critic say before the update."""
         return read_batch(
             episodes,
-            self._networks.policy if reads_policy(self._config.training) else None,
+            self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
             self._reference,
             self._networks.value_model,
             temperature=self._config.rollout.temperature,
@@ -266,6 +268,10 @@ class StePPOTrainer:
             )
             advantages = whiten(estimates.advantages, mask) * mask
             returns = estimates.returns
+        if settings.importance_cap is not None:
+            advantages = advantages * importance_weights(
+                readings.old_logprobs, episodes.rollout_logprobs, mask, settings.importance_cap
+            )
         episode_tensors: dict[str, Any] = episodes.tensors()
         return PPOBatch(
             **episode_tensors,
@@ -309,6 +315,7 @@ class StePPOTrainer:
             **reward_metrics(rewards),
             **random_gain_metrics(trajectories, stop_words),
             **coverage_metrics(trajectories),
+            **retokenisation_metrics(trajectories, self._policy.tokenizer),
             **rollout_metrics(trajectories, self._seconds["rollout"]),
             **search_metrics(joint_statistics(self._processes.gather(self._search.take_statistics()))),
             **diagnostics,

@@ -52,6 +52,15 @@ def test_a_question_cannot_bring_special_tokens(tokenizer_builder):
     assert question.replace("<answer>me</answer>", "[answer]me[/answer]") in tokenizer.decode(ids)
 
 
+def test_what_is_spelled_another_way_changes_when_it_is_tokenised_again(tokenizer_builder):
+    tokenizer = tokenizer_builder(STOP_TAGS)
+    usual = tokenizer.encode_markup("the author</answer>")
+    letters = [index for letter in "the author" for index in tokenizer.encode_markup(letter)]
+
+    assert tokenizer.retokenised([usual, [*letters, usual[-1]]]) == [usual, usual]
+    assert tokenizer.retokenised([]) == []
+
+
 def test_prompts_in_a_batch_are_those_encoded_alone(tokenizer_builder):
     tokenizer = tokenizer_builder(style="chat", template=TEMPLATE)
     questions = ["Who?", "What is <|im_end|>?", "Where was the author born?"]

@@ -32,7 +32,7 @@ def step_seconds(
     head = formulas.head_flops(expected.sampled, shape.hidden, shape.vocabulary)
     rollout = _rollout_seconds(config, shape, expected, assumed, episodes)
     critic_body = body if settings.critic == "separate" else 0
-    readers = (body + head) * (reads_policy(settings) + has_reference(config)) + critic_body
+    readers = (body + head) * (reads_policy(settings, config.rollout.engine) + has_reference(config)) + critic_body
     factor = formulas.learning_factor(checkpointing=settings.gradient_checkpointing)
     learned = settings.update_epochs * factor * (body + head + critic_body)
     minibatches = ceil(episodes * assumed.devices / (settings.minibatch_size or episodes * assumed.devices))

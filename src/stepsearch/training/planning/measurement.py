@@ -64,7 +64,7 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
     networks = prepare_networks(policy, config, accelerator)
     episodes = episodes_of(config)
     rows = min(config.rollout.slots, episodes)
-    copy = RolloutCopy(policy) if wants_copy(policy, config) else None
+    copy = RolloutCopy(policy) if wants_copy(device.type, config) else None
     sampled = policy.causal_lm if copy is None else copy.causal_lm
     with accelerator.autocast():
         rollout, rollout_bytes = _with_peak(
@@ -78,13 +78,13 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
         _one_minibatch(settings),
         temperature=config.rollout.temperature,
         seed=config.seed,
-        policy_is_read=reads_policy(settings),
+        policy_is_read=reads_policy(settings, config.rollout.engine),
     )
 
     def read() -> object:
         return read_batch(
             batch,
-            networks.policy if reads_policy(settings) else None,
+            networks.policy if reads_policy(settings, config.rollout.engine) else None,
             reference,
             networks.value_model,
             temperature=config.rollout.temperature,

@@ -72,7 +72,7 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
     copy = BFLOAT16 * parameters.policy if samples_from_copy(config, assumed) else 0
     return {
         **shared,
-        "copy of the policy to sample from": copy,
+        "copy to sample from": copy,
         "runtime": 0 if assumed.device.name == CPU else RUNTIME_BYTES,
     }
 

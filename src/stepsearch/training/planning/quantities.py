@@ -6,6 +6,7 @@ import torch
 
 from stepsearch.config import Config
 from stepsearch.models.model_shape import ModelShape
+from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.training.planning.devices import CPU, Device
 from stepsearch.training.planning.formulas import Precision
 
@@ -128,7 +129,7 @@ def sharers(config: Config, assumed: Assumptions) -> int:
 
 def samples_from_copy(config: Config, assumed: Assumptions) -> bool:
     """Return whether a bfloat16 copy of the policy is sampled: on accelerators, of what learns in float32."""
-    return assumed.device.name != CPU and (config.lora.rank > 0 or config.training.mixed_precision == "bf16")
+    return wants_copy("cpu" if assumed.device.name == CPU else "cuda", config)
 
 
 def longest_episode(config: Config, assumed: Assumptions) -> EpisodeTokens:

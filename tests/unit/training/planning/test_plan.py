@@ -103,6 +103,16 @@ def test_adapters_on_a_16_bit_trunk() -> None:
     assert plan.disk.checkpoint == 7_000 * 4 * 3
 
 
+def test_a_gpu_samples_mixed_precision_from_a_copy() -> None:
+    gpu = replace(CORE, device=Device("a GPU", 10**12, 1e9, 1e9, 1e9))
+    plan = plan_of("training.mixed_precision=bf16", assumed=gpu)
+    assert plan.memory[HELD]["copy to sample from"] == 2 * 100_000
+    # Keys and values have the copy's 2 bytes, and no weight is cast to sample.
+    assert set(plan.memory[ROLLOUT]) == {"keys and values", "logits"}
+    assert plan.memory[ROLLOUT]["keys and values"] == 8 * 1024 * 2 * 2 * 32 * 2
+    assert "copy to sample from" not in plan_of(assumed=gpu).memory[HELD]
+
+
 def test_devices_share_weights_and_episodes() -> None:
     alone, shared = plan_of(), plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4))
     assert shared.memory[HELD]["optimiser states"] * 4 == alone.memory[HELD]["optimiser states"]
@@ -115,15 +125,6 @@ def test_devices_share_weights_and_episodes() -> None:
     assert copies.memory[HELD] == alone.memory[HELD]
     assert "policy weights of other devices" not in copies.memory[ROLLOUT]
     assert copies.seconds.reading == shared.seconds.reading
-
-
-def test_an_accelerator_samples_a_16_bit_copy_with_a_whole_row_for_every_slot() -> None:
-    assumed = replace(CORE, device=replace(CORE.device, name="h100"))
-    memory = plan_of("training.mixed_precision=bf16", assumed=assumed).memory
-    assert memory[HELD]["copy of the policy to sample from"] == 200_000
-    assert memory[ROLLOUT]["keys and values"] == 8 * 1024 * 2 * 2 * 32 * 2
-    assert memory[UPDATE]["bfloat16 weights of autocast"] == 200_000
-    assert "copy of the policy to sample from" not in plan_of(assumed=assumed).memory[HELD]
 
 
 def test_time_by_hand() -> None:
