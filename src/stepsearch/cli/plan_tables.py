@@ -10,7 +10,7 @@ from stepsearch.training.planning.fitting import in_words
 from stepsearch.training.planning.measurement import Measurement
 from stepsearch.training.planning.memory import HELD
 from stepsearch.training.planning.plan import RunPlan
-from stepsearch.training.planning.quantities import Assumptions, compute_precision
+from stepsearch.training.planning.quantities import Assumptions, compute_precision, sharers
 
 Titled = tuple[str, Table]
 
@@ -21,7 +21,7 @@ def plan_tables(
     """Return what is computed, and memory, time and disk with what they are made of."""
     return [
         _what(config, shape, plan),
-        _memory(plan, assumed, measured),
+        _memory(config, plan, assumed, measured),
         _time(config, plan, assumed, measured),
         _disk(config, plan),
     ]
@@ -48,7 +48,7 @@ def _what(config: Config, shape: ModelShape, plan: RunPlan) -> Titled:
     return title, _table(rows)
 
 
-def _memory(plan: RunPlan, assumed: Assumptions, measured: Measurement | None) -> Titled:
+def _memory(config: Config, plan: RunPlan, assumed: Assumptions, measured: Measurement | None) -> Titled:
     rows: dict[str, str] = {}
     for phase, parts in plan.memory.items():
         for part, size in sorted(parts.items(), key=lambda item: -item[1]):
@@ -61,7 +61,8 @@ def _memory(plan: RunPlan, assumed: Assumptions, measured: Measurement | None) -
     if measured is not None and measured.update_bytes is not None and measured.rollout_bytes is not None:
         rows["measured while sampling"] = in_words(measured.rollout_bytes)
         rows["measured while learning"] = in_words(measured.update_bytes)
-    where = "" if assumed.devices == 1 else f" on each of {assumed.devices} devices, which share all weights"
+    how = "which share all weights" if sharers(config, assumed) > 1 else "with all weights on each"
+    where = "" if assumed.devices == 1 else f" on each of {assumed.devices} devices, {how}"
     return f"Memory{where}, with all slots and micro-batches full of the longest episodes", _table(rows)
 
 

@@ -18,7 +18,7 @@ from stepsearch.models.model_folder import read_run, rewrite_run
 from stepsearch.models.run_record import RUN, CorpusUsed, QuestionsUsed, Result, RunRecord
 from stepsearch.models.step_search_model import model_record
 from stepsearch.preparation.coverage import Match, golden_documents, locate
-from stepsearch.search.bm25_search import stored_fingerprint
+from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Question
 
 STEPPO, WARM_START = "StePPO", "warm start"
@@ -194,7 +194,7 @@ def _corpus(config: Config, questions: Sequence[Question]) -> CorpusUsed:
         engine=search.engine_type,
         top_k=search.top_k,
         passages=len(knowledge_base),
-        fingerprint=stored_fingerprint(folder),
+        fingerprint=StoredPassages.open(folder).fingerprint,
         golden_documents=None if covered is None else len(golden),
         golden_found=covered,
     )

@@ -13,6 +13,8 @@ from stepsearch.training.planning.quantities import (
     compute_precision,
     episodes_of,
     has_reference,
+    samples_from_copy,
+    sharers,
     weight_dtype,
 )
 from stepsearch.training.reading import reads_policy
@@ -31,12 +33,10 @@ def step_seconds(
     rollout = _rollout_seconds(config, shape, expected, assumed, episodes)
     critic_body = body if settings.critic == "separate" else 0
     readers = (body + head) * (reads_policy(settings, config.rollout.engine) + has_reference(config)) + critic_body
-    factor = formulas.learning_factor(
-        checkpointing=settings.gradient_checkpointing, frozen_trunk=bool(parameters.adapter)
-    )
+    factor = formulas.learning_factor(checkpointing=settings.gradient_checkpointing)
     learned = settings.update_epochs * factor * (body + head + critic_body)
     minibatches = ceil(episodes * assumed.devices / (settings.minibatch_size or episodes * assumed.devices))
-    moved = formulas.OPTIMISER_BYTES * (parameters.policy_learns + parameters.critic_learns) / assumed.devices
+    moved = formulas.OPTIMISER_BYTES * (parameters.policy_learns + parameters.critic_learns) / sharers(config, assumed)
     dev = config.evaluation.dev_questions / assumed.devices
     return Seconds(
         rollout=rollout,
@@ -53,11 +53,12 @@ def _rollout_seconds(
     rows = min(config.rollout.slots, max(1, round(episodes)))
     body = formulas.forward_flops(shape.read_parameters, shape.layers, shape.query_width, 1)
     flops_per_second = assumed.efficiency * assumed.device.flops(precision)
-    token_bytes = formulas.key_value_bytes(shape.layers, shape.key_value_width, weight_dtype(config, shape).itemsize)
+    number = formulas.BFLOAT16 if samples_from_copy(config, assumed) else weight_dtype(config, shape).itemsize
+    token_bytes = formulas.key_value_bytes(shape.layers, shape.key_value_width, number)
     one_pass = formulas.decode_seconds(
         rows,
         expected.total / 2,
-        precision.bytes * (shape.read_parameters + shape.hidden * shape.vocabulary),
+        number * (shape.read_parameters + shape.hidden * shape.vocabulary),
         token_bytes,
         body + formulas.head_flops(1, shape.hidden, shape.vocabulary),
         bandwidth=assumed.efficiency * assumed.device.bandwidth,

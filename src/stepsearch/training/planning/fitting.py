@@ -9,6 +9,7 @@ from stepsearch.training.planning.plan import RunPlan
 from stepsearch.training.planning.quantities import Assumptions, has_reference
 
 _NAMED = 4
+_SHARED = "training.parallel=fsdp"
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
 
 
@@ -28,10 +29,12 @@ def memory_refusal(plan: RunPlan, config: Config, assumed: Assumptions, replan: 
         for overrides in savings(config)
         if (peak := replan(overrides, assumed.devices).peak_bytes) <= room
     ][:_NAMED]
-    devices = (n for n in _MORE_DEVICES if n > assumed.devices and replan((), n).peak_bytes <= room)
+    # With adapters every device has the whole trunk.
+    shared = () if config.lora.rank else (_SHARED,)
+    devices = (n for n in _MORE_DEVICES if shared and n >= assumed.devices and replan(shared, n).peak_bytes <= room)
     enough = next(devices, None)
     if enough is not None:
-        mends.append(f"--devices {enough}")
+        mends.append(f"{_SHARED} --devices {enough}")
     mend = f"it fits with {'; or with '.join(mends)}" if mends else "choose a smaller model.name or a larger --device"
     return (
         f"{in_words(plan.peak_bytes)} are needed during the {plan.peak_phase}, and {assumed.device.name} has "
@@ -46,7 +49,7 @@ def savings(config: Config) -> list[tuple[str, ...]]:
     shorter = (f"training.microbatch_tokens={length}",) if settings.microbatch_tokens > length else ()
     again = () if settings.gradient_checkpointing else ("training.gradient_checkpointing=true",)
     without = ("training.kl_mode=none",) if has_reference(config) and not config.lora.rank else ()
-    adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.mixed_precision=no")
+    adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.parallel=ddp")
     may_offload = settings.offload == "none" and settings.parallel != "fsdp" and not config.lora.rank
     offloaded = ("training.offload=all",) if may_offload else ()
     groups = [*slots, shorter, again, (*again, *shorter), offloaded, without]

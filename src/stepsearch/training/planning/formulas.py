@@ -7,8 +7,6 @@ build (two RMS norms, attention, a gated MLP; flash or memory-efficient attentio
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stepsearch.models.kv_pools import capacity_class
-
 FLOAT32, BFLOAT16 = 4, 2
 """Bytes of a number."""
 ADAM_STATES = 2
@@ -22,7 +20,7 @@ class Precision(StrEnum):
     """What a network computes in."""
 
     FLOAT32 = "float32"
-    AUTOCAST = "bfloat16, of float32 weights"
+    AUTOCAST = "bfloat16 by autocast"
     BFLOAT16 = "bfloat16"
 
     @property
@@ -57,18 +55,13 @@ def key_value_bytes(layers: int, key_value_width: int, number_bytes: int) -> int
     return layers * 2 * key_value_width * number_bytes
 
 
-def cache_bytes(slots: int, length: int, bytes_per_token: int) -> int:
-    """Return what the rollout's cache needs when every slot holds an episode of that length."""
-    return slots * capacity_class(length) * bytes_per_token
-
-
 def layer_activation_bytes(widths: LayerWidths, precision: Precision) -> int:
     """Return what the backward pass of one layer needs of one token.
 
     With weights that learn, a norm keeps its input, its normalised input and its output; attention keeps query, key,
     value and output; the MLP keeps gate, its activation, up and their product. Under autocast the norms are float32,
     and each linear layer after one keeps a copy of its own in bfloat16. With adapters the normalised input is not
-    needed; a 16-bit trunk then hands each adapter a copy of its input in float32.
+    needed. A 16-bit trunk then hands each adapter a copy of its input in float32, but not under autocast.
     """
     d, q, k, f, r = widths.hidden, widths.query, widths.key_value, widths.intermediate, widths.rank
     normed = q + k if widths.normed else 0
@@ -79,22 +72,24 @@ def layer_activation_bytes(widths: LayerWidths, precision: Precision) -> int:
     halves = 7 * FLOAT32 * r
     if precision is Precision.FLOAT32:
         return FLOAT32 * (4 * d + 2 * q + 2 * k + 4 * f + normed) + halves
+    if precision is Precision.AUTOCAST:
+        return FLOAT32 * (2 * d + normed) + BFLOAT16 * (2 * d + 2 * q + 2 * k + 4 * f) + halves // 2
     inputs = FLOAT32 * (5 * d + q + f)
     return FLOAT32 * (2 * d + normed) + BFLOAT16 * (2 * q + 2 * k + 3 * f) + inputs + halves
 
 
 def activation_bytes(
-    tokens: int, layers: int, widths: LayerWidths, precision: Precision, *, checkpointing: bool
+    tokens: int, layers: int, widths: LayerWidths, precision: Precision, stream_bytes: int, *, checkpointing: bool
 ) -> int:
     """Return what a pass forward and backward over so many tokens keeps of all layers.
 
-    With checkpointing, every layer's input and all of the one layer that is being computed again.
+    With checkpointing, every layer's input, of `stream_bytes` a number, and all of the one layer that is being
+    computed again.
     """
     layer = layer_activation_bytes(widths, precision)
     if not checkpointing:
         return tokens * layers * layer
-    stream = BFLOAT16 if precision is Precision.BFLOAT16 else FLOAT32
-    return tokens * (layers * widths.hidden * stream + layer)
+    return tokens * (layers * widths.hidden * stream_bytes + layer)
 
 
 def logits_bytes(tokens: int, vocabulary: int, piece_elements: int) -> int:
@@ -116,13 +111,14 @@ def head_flops(tokens: int, hidden: int, vocabulary: int) -> int:
     return 2 * tokens * hidden * vocabulary
 
 
-def learning_factor(*, checkpointing: bool, frozen_trunk: bool) -> int:
+def learning_factor(*, checkpointing: bool) -> int:
     """Return how many forward passes' worth a forward and backward pass is.
 
-    The backward pass makes the gradients of inputs and of weights, each at the price of a forward pass; a frozen trunk
-    needs none of its weights, and checkpointing computes the forward pass again.
+    The backward pass makes the gradients of inputs and of weights, each at the price of a forward pass, and
+    checkpointing computes the forward pass again. A frozen trunk needs no gradients of its weights; the many small
+    products of its adapters cost as much (docs/benchmarks.md).
     """
-    return 1 + (1 if frozen_trunk else 2) + (1 if checkpointing else 0)
+    return 4 if checkpointing else 3
 
 
 def decode_seconds(

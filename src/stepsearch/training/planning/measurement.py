@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from transformers import PreTrainedModel
 
 from stepsearch.config import Config, TrainingSettings
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rollout.generation import Sampling
 from stepsearch.training.batch import PPOBatch
 from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
@@ -61,9 +64,11 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
     networks = prepare_networks(policy, config, accelerator)
     episodes = episodes_of(config)
     rows = min(config.rollout.slots, episodes)
+    copy = RolloutCopy(policy) if wants_copy(device.type, config) else None
+    sampled = policy.causal_lm if copy is None else copy.causal_lm
     with accelerator.autocast():
         rollout, rollout_bytes = _with_peak(
-            device, lambda: _episode_seconds(policy, config.model.max_length, rows, tokens)
+            device, lambda: _episode_seconds(sampled, policy.tokenizer, config.model.max_length, rows, tokens)
         )
     trained = max(1, min(episodes, settings.microbatch_tokens // tokens.total))
     batch = _batch(trained, tokens, policy, device)
@@ -103,14 +108,16 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
     return Measurement(seconds, rows, trained, rollout_bytes, update_bytes)
 
 
-def _episode_seconds(policy: StepSearchModel, max_length: int, rows: int, tokens: EpisodeTokens) -> float:
+def _episode_seconds(
+    causal_lm: PreTrainedModel, tokenizer: ModelTokenizer, max_length: int, rows: int, tokens: EpisodeTokens
+) -> float:
     """Return the time of one of `rows` episodes at once: half of it is read, then a few tokens are sampled.
 
     Half an episode is the context that a sampled token has on average.
     """
-    engine = InProcessEngine(policy.causal_lm, policy.tokenizer, slots=rows, max_length=max_length)
-    device, context = policy.causal_lm.device, max(1, min(tokens.total // 2, max_length - SAMPLED_TOKENS - 2))
-    vocabulary = policy.causal_lm.config.get_text_config().vocab_size
+    engine = InProcessEngine(causal_lm, tokenizer, slots=rows, max_length=max_length)
+    device, context = causal_lm.device, max(1, min(tokens.total // 2, max_length - SAMPLED_TOKENS - 2))
+    vocabulary = causal_lm.config.get_text_config().vocab_size
     prompts = torch.randint(vocabulary, (rows, context), generator=torch.Generator().manual_seed(0)).tolist()
     contexts = {row: list(prompt) for row, prompt in enumerate(prompts)}
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from math import ceil
 
 from stepsearch.config import Config
+from stepsearch.models.kv_pools import capacity_class
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.models.output_head import PROJECTION_ELEMENTS
-from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.training.planning import formulas
 from stepsearch.training.planning.devices import CPU, GIBIBYTE
 from stepsearch.training.planning.formulas import BFLOAT16, FLOAT32, LayerWidths, Precision
@@ -17,6 +17,8 @@ from stepsearch.training.planning.quantities import (
     Parameters,
     compute_precision,
     episodes_of,
+    samples_from_copy,
+    sharers,
     weight_dtype,
 )
 
@@ -72,37 +74,37 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
         if _is_offloaded(config, assumed, "optimizer")
         else formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
     }
-    shared = {part: size / assumed.devices for part, size in sizes.items()}
-    if assumed.device.name == CPU:
-        return shared
-    copied = BFLOAT16 * parameters.policy if _is_copied(config, assumed) else 0
-    return {**shared, "copy to sample from": copied, "runtime": RUNTIME_BYTES}
-
-
-def _is_copied(config: Config, assumed: Assumptions) -> bool:
-    return wants_copy("cpu" if assumed.device.name == CPU else "cuda", config)
+    shared = {part: size / sharers(config, assumed) for part, size in sizes.items()}
+    copy = BFLOAT16 * parameters.policy if samples_from_copy(config, assumed) else 0
+    return {
+        **shared,
+        "copy to sample from": copy,
+        "runtime": 0 if assumed.device.name == CPU else RUNTIME_BYTES,
+    }
 
 
 def _rollout(
     config: Config, shape: ModelShape, parameters: Parameters, longest: EpisodeTokens, assumed: Assumptions
 ) -> dict[str, float]:
-    copied = _is_copied(config, assumed)
-    width = BFLOAT16 if copied else weight_dtype(config, shape).itemsize
-    slots = min(config.rollout.slots, ceil(episodes_of(config) / assumed.devices))
-    per_token = formulas.key_value_bytes(shape.layers, shape.key_value_width, width)
+    width, slots = weight_dtype(config, shape).itemsize, config.rollout.slots
+    has_copy, on_cpu = samples_from_copy(config, assumed), assumed.device.name == CPU
+    per_token = formulas.key_value_bytes(shape.layers, shape.key_value_width, BFLOAT16 if has_copy else width)
+    # On an accelerator every slot has a row of full length from the start.
+    row = capacity_class(longest.total) if on_cpu else config.model.max_length
+    episodes = ceil(episodes_of(config) / assumed.devices)
+    share = 1 / sharers(config, assumed)
     return {
-        "keys and values": formulas.cache_bytes(slots, longest.total, per_token),
+        "keys and values": (min(slots, episodes) if on_cpu else slots) * row * per_token,
         "logits": formulas.logits_bytes(slots, shape.vocabulary, slots * shape.vocabulary),
-        "copies of weights in bfloat16": 0 if copied else _cast_weights(config, shape, parameters),
-        # To sample without a copy, a device gathers the whole policy.
-        "policy weights of other devices": 0 if copied else parameters.policy * width * (1 - 1 / assumed.devices),
+        # Without a copy, a device gathers the whole policy to sample.
+        "policy weights of other devices": 0 if has_copy else parameters.policy * width * (1 - share),
     }
 
 
 def _update(
     config: Config, shape: ModelShape, parameters: Parameters, longest: EpisodeTokens, assumed: Assumptions
 ) -> dict[str, float]:
-    settings = config.training
+    settings, is_shared = config.training, sharers(config, assumed) > 1
     tokens = max(settings.microbatch_tokens, longest.total)
     sampled = ceil(tokens * longest.sampled / longest.total)
     return {
@@ -112,11 +114,12 @@ def _update(
             shape.layers,
             _widths(config, shape),
             compute_precision(config, shape),
+            weight_dtype(config, shape).itemsize,
             checkpointing=settings.gradient_checkpointing,
         ),
         "logits": formulas.logits_bytes(sampled, shape.vocabulary, PROJECTION_ELEMENTS),
-        "copies of weights in bfloat16": _cast_weights(config, shape, parameters) if assumed.devices == 1 else 0,
-        "gathered layers": _gathered_layers(config, shape) if assumed.devices > 1 else 0,
+        "bfloat16 weights of autocast": 0 if is_shared else _cast_weights(config, shape, parameters),
+        "gathered layers": _gathered_layers(config, shape) if is_shared else 0,
     }
 
 
@@ -124,7 +127,7 @@ def _optimiser_step(config: Config, parameters: Parameters, assumed: Assumptions
     """A phase of its own only where states are fetched for it."""
     if not _is_offloaded(config, assumed, "optimizer"):
         return {}
-    largest = FLOAT32 * max(parameters.policy_learns, parameters.critic_learns) / assumed.devices
+    largest = FLOAT32 * max(parameters.policy_learns, parameters.critic_learns) / sharers(config, assumed)
     return {
         "gradients": _gradients(config, parameters, assumed),
         "fetched optimiser states": formulas.ADAM_STATES * largest,
@@ -140,11 +143,11 @@ def _gradients(config: Config, parameters: Parameters, assumed: Assumptions) -> 
     """A critic of its own learns after the policy, whose gradients are gone by then, unless threads share the work."""
     learning = (parameters.policy_learns, parameters.critic_learns)
     together = config.training.critic == "shared" or (config.training.workers > 1 and assumed.device.name == CPU)
-    return FLOAT32 * (sum(learning) if together else max(learning)) / assumed.devices
+    return FLOAT32 * (sum(learning) if together else max(learning)) / sharers(config, assumed)
 
 
 def _cast_weights(config: Config, shape: ModelShape, parameters: Parameters) -> int:
-    """Autocast keeps a copy of every weight that learns while a pass, or a whole rollout, lasts."""
+    """Autocast keeps a copy of every float32 weight that learns while a pass lasts."""
     is_cast = compute_precision(config, shape) is Precision.AUTOCAST and not parameters.adapter
     return BFLOAT16 * parameters.policy if is_cast else 0
 

@@ -6,7 +6,8 @@ import torch
 
 from stepsearch.config import Config
 from stepsearch.models.model_shape import ModelShape
-from stepsearch.training.planning.devices import Device
+from stepsearch.models.rollout_copy import wants_copy
+from stepsearch.training.planning.devices import CPU, Device
 from stepsearch.training.planning.formulas import Precision
 
 
@@ -16,7 +17,7 @@ class Assumptions:
 
     Attributes:
         device: what the run is for.
-        devices: how many; they share episodes, weights, gradients and optimiser states evenly.
+        devices: how many; they share the work, and with `training.parallel=fsdp` weights, gradients and states.
         efficiency: share of the peak that matrix products and reading from memory reach.
         layer_seconds: what a layer of one pass takes at least, however little there is to compute.
         prompt_tokens: of a question with its prompt.
@@ -119,6 +120,16 @@ class Disk:
 def episodes_of(config: Config) -> int:
     """Return the episodes of a step."""
     return config.training.batch_size * config.training.rollouts_per_question
+
+
+def sharers(config: Config, assumed: Assumptions) -> int:
+    """Return how many devices share a weight, its gradient and its states; with copies on each, 1."""
+    return assumed.devices if config.training.parallel == "fsdp" else 1
+
+
+def samples_from_copy(config: Config, assumed: Assumptions) -> bool:
+    """Return whether a bfloat16 copy of the policy is sampled: on accelerators, of what learns in float32."""
+    return wants_copy("cpu" if assumed.device.name == CPU else "cuda", config)
 
 
 def longest_episode(config: Config, assumed: Assumptions) -> EpisodeTokens:

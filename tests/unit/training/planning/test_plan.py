@@ -125,12 +125,17 @@ def test_a_gpu_samples_mixed_precision_from_a_copy() -> None:
 
 
 def test_devices_share_weights_and_episodes() -> None:
-    alone, shared = plan_of(), plan_of(assumed=replace(CORE, devices=4))
+    alone, shared = plan_of(), plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4))
     assert shared.memory[HELD]["optimiser states"] * 4 == alone.memory[HELD]["optimiser states"]
     # 4 episodes on each; to sample, the other three quarters of the policy are fetched.
     assert shared.memory[ROLLOUT]["keys and values"] * 2 == alone.memory[ROLLOUT]["keys and values"]
     assert shared.memory[ROLLOUT]["policy weights of other devices"] == 300_000
     assert shared.seconds.reading == pytest.approx(alone.seconds.reading / 4)
+    # With whole copies on each, only the work is shared.
+    copies = plan_of("training.parallel=ddp", assumed=replace(CORE, devices=4))
+    assert copies.memory[HELD] == alone.memory[HELD]
+    assert "policy weights of other devices" not in copies.memory[ROLLOUT]
+    assert copies.seconds.reading == shared.seconds.reading
 
 
 def test_time_by_hand() -> None:
