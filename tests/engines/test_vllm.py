@@ -1,5 +1,6 @@
 """vLLM in process: weights that arrive, and what is said when they cannot; LoRA; saved folders."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from sampling_probes import largest_gap, learn, sample
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ModelError
-from stepsearch.models import weight_sync
+from stepsearch.models import weight_check
 from stepsearch.models.adapters import add_adapters
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.vllm_engine import VLLMEngine
@@ -25,15 +26,15 @@ def test_weights_arrive_after_every_update(make_policy, small_cache, tied):
         learn(policy)
 
 
-def without_tied_names(policy: StepSearchModel) -> dict[str, torch.Tensor]:
-    """What is handed over of a policy by names of which no two are of one tensor, as a saved file has them."""
-    return dict(policy.causal_lm.named_parameters())
+def without_tied_names(policy: StepSearchModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """A policy's weights by names of which no two are of one tensor, as a saved file has them."""
+    return policy.causal_lm.named_parameters()
 
 
 def test_a_head_that_stays_behind_is_found_and_mended(make_policy, small_cache, monkeypatch):
-    monkeypatch.setattr("stepsearch.models.vllm_engine.policy_weights", without_tied_names)
+    monkeypatch.setattr(StepSearchModel, "weights", without_tied_names)
     mended: list[float] = []
-    probe, mend = weight_sync.probe_gap, VLLMProcess.mend_head
+    probe, mend = weight_check.probe_gap, VLLMProcess.mend_head
 
     def noting_gap(policy: StepSearchModel, probes: Any) -> float:
         mended.append(probe(policy, probes))

@@ -1,4 +1,6 @@
-"""Generation in the training process: continuous batching over the very module that is trained, nothing copied.
+"""Generation in the training process: continuous batching over a module as it is, nothing copied.
+
+It may be the very one that is trained, or a `rollout_copy` of it.
 
 A request holds a slot from its first turn to its release, and its keys and values with it, so that each further turn
 reads only what is new. One forward pass per step covers every decoding row and the next part of what is to be read.

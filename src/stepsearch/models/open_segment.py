@@ -2,10 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
+from transformers import PreTrainedModel
 
+from stepsearch.models.held_requests import all_end_ids
 from stepsearch.models.stop_automaton import StopAutomaton
+from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import SegmentEnd
 
 
@@ -20,6 +25,13 @@ class Stops:
 
     tags: StopAutomaton
     end_ids: Collection[int]
+
+    @classmethod
+    def of(cls, causal_lm: PreTrainedModel, tokenizer: ModelTokenizer) -> Self:
+        """Return what ends a segment that this model samples."""
+        vocabulary = int(causal_lm.config.get_text_config().vocab_size)
+        tags = StopAutomaton(tokenizer.token_pieces(), STOP_TAGS, vocabulary)
+        return cls(tags, frozenset(all_end_ids(causal_lm, tokenizer, vocabulary)))
 
 
 @dataclass(slots=True)

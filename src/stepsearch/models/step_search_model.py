@@ -96,6 +96,7 @@ class StepSearchModel(nn.Module):
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """Return each weight of the model under its name, an adapter worked in; one at a time is in memory.
 
+        Weights that are tied come under each of their names: an engine may keep a copy of its own behind every one.
         Where processes keep a share of each weight, all of them have to ask.
         """
         if self.adapters is None:

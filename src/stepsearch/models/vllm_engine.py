@@ -8,13 +8,11 @@ import torch
 
 from stepsearch.config import VLLMSettings
 from stepsearch.errors import ModelError
-from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, HeldRequests, all_end_ids, longest_request
+from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, HeldRequests, longest_request
 from stepsearch.models.open_segment import OpenSegment, Stops
 from stepsearch.models.step_search_model import StepSearchModel
-from stepsearch.models.stop_automaton import StopAutomaton
 from stepsearch.models.vllm_process import VLLMProcess
-from stepsearch.models.weight_sync import has_arrived, policy_weights, probe_gap, sample_probes
-from stepsearch.protocol import STOP_TAGS
+from stepsearch.models.weight_check import has_arrived, probe_gap, sample_probes
 from stepsearch.rollout.generation import Sampling, Segment
 from stepsearch.rollout.seeding import episode_seed
 
@@ -53,9 +51,7 @@ class VLLMEngine:
         self._dtype = policy.causal_lm.dtype if dtype is None else dtype
         self._max_length = longest_request(policy.causal_lm, max_length)
         self._vocabulary = int(policy.causal_lm.config.get_text_config().vocab_size)
-        ends = all_end_ids(policy.causal_lm, policy.tokenizer, self._vocabulary)
-        automaton = StopAutomaton(policy.tokenizer.token_pieces(), STOP_TAGS, self._vocabulary)
-        self._stops = Stops(automaton, frozenset(ends))
+        self._stops = Stops.of(policy.causal_lm, policy.tokenizer)
         self._held = HeldRequests(self._max_length)
         self._sampling: dict[str, tuple[HeldRequest, OpenSegment]] = {}
         self._names = count()
@@ -136,7 +132,7 @@ class VLLMEngine:
         Raises:
             ModelError: they have not arrived, and what is known to help does not.
         """
-        self._process.load(policy_weights(self._policy))
+        self._process.load(dict(self._policy.weights()))
         if self._mends_head:
             self._process.mend_head()
         gap = self._probe()

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import torch
 
 from stepsearch.config import VLLMSettings
 from stepsearch.errors import ModelError
-from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, HeldRequests, all_end_ids, longest_request
+from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, HeldRequests, longest_request
 from stepsearch.models.open_segment import OpenSegment, Stops
 from stepsearch.models.step_search_model import StepSearchModel
-from stepsearch.models.stop_automaton import StopAutomaton
 from stepsearch.models.vllm_server import Completion, VLLMServer
-from stepsearch.models.weight_sync import has_arrived, policy_weights, probe_gap, sample_probes
-from stepsearch.protocol import STOP_TAGS
+from stepsearch.models.weight_check import has_arrived, probe_gap, sample_probes
 from stepsearch.rollout.generation import Sampling, Segment
 from stepsearch.rollout.seeding import episode_seed
 
@@ -64,11 +63,9 @@ class VLLMServerEngine:
             )
         if learns:
             self._server.forget()  # Says now whether it takes weights.
-        vocabulary = int(policy.causal_lm.config.get_text_config().vocab_size)
-        self._vocabulary = vocabulary
-        self._ends = all_end_ids(policy.causal_lm, policy.tokenizer, vocabulary)
-        automaton = StopAutomaton(policy.tokenizer.token_pieces(), STOP_TAGS, vocabulary)
-        self._stops = Stops(automaton, frozenset(self._ends))
+        self._vocabulary = int(policy.causal_lm.config.get_text_config().vocab_size)
+        self._stops = Stops.of(policy.causal_lm, policy.tokenizer)
+        self._ends = sorted(self._stops.end_ids)
         self._held = HeldRequests(self._max_length)
         self._asked: dict[Future[Completion], tuple[HeldRequest, OpenSegment]] = {}
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="vllm")
@@ -128,13 +125,7 @@ class VLLMServerEngine:
         """Ask for what is left of a segment."""
         context = [*request.context, *segment.token_ids]
         sampling = request.sampling
-        left = Sampling(
-            sampling.max_tokens - len(segment.token_ids),
-            sampling.seed,
-            sampling.temperature,
-            sampling.top_p,
-            sampling.top_k,
-        )
+        left = replace(sampling, max_tokens=sampling.max_tokens - len(segment.token_ids))
         # A context grows with each turn, and so every turn has noise of its own.
         seed = episode_seed(sampling.seed, len(context))
         self._asked[self._threads.submit(self._server.complete, context, left, seed, self._ends)] = request, segment
@@ -146,7 +137,7 @@ class VLLMServerEngine:
             ModelError: it does not.
         """
         if self._learns:
-            self._server.load(policy_weights(self._policy))
+            self._server.load(dict(self._policy.weights()))
         if self._learns or not self._is_checked:
             gap = self._probe()
             if not has_arrived(gap, self._dtype):

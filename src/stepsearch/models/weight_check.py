@@ -1,4 +1,4 @@
-"""An engine's copy of the policy's weights: what is handed over, and the check that it has arrived."""
+"""The check that an engine's copy of the policy's weights has arrived."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -20,14 +20,6 @@ PROBE_TEMPERATURE = 1.3
 # that have not arrived are off by far more: an engine begins with random ones.
 TOLERANCE = {torch.float32: 1e-3}
 TOLERANCE_OF_16_BITS = 0.1
-
-
-def policy_weights(policy: StepSearchModel) -> dict[str, Tensor]:
-    """Return the policy's weights by the names that it is saved under, an adapter worked into them.
-
-    Weights that are tied stand under each of their names: an engine may keep a copy of its own behind every one.
-    """
-    return dict(policy.weights())
 
 
 def sample_probes(engine: GenerationEngine, vocabulary: int, max_length: int) -> list[tuple[list[int], Segment]]:
