@@ -14,6 +14,7 @@ from stepsearch.errors import ConfigError, TrainingError
 from stepsearch.models import StepSearchModel
 from stepsearch.search import SearchEngine
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.training.credit import assign_credit
 from stepsearch.training.steppo_trainer import StePPOTrainer
 from stepsearch.types import Passage
 
@@ -168,15 +169,14 @@ def test_an_update_that_is_not_finite_stops_before_the_weights_and_saves_the_bat
     assert "the update is not finite" in (tmp_path / "logs" / "train.log").read_text(encoding="utf-8")
 
 
-def test_a_critic_that_fails_alone_is_named(tmp_path: Path) -> None:
+def test_a_critic_that_fails_alone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.value_warmup_steps": 0}))
-    place = trainer._advantages
 
     def without_returns(*parts: Any) -> Any:
-        batch = place(*parts)
+        batch = assign_credit(*parts)
         return replace(batch, returns=batch.returns * torch.nan)
 
-    trainer._advantages = without_returns  # type: ignore[method-assign]
+    monkeypatch.setattr("stepsearch.training.steppo_trainer.assign_credit", without_returns)
     with pytest.raises(TrainingError, match=r"step 1: the update is not finite \(loss nan, critic grad norm nan\)"):
         trainer.train()
 

@@ -17,7 +17,6 @@ from stepsearch.cli.job_processes import run_in_turn, run_side_by_side
 from stepsearch.cli.methods import METHODS, Method, read_methods
 from stepsearch.cli.progress import open_console, say
 from stepsearch.cli.quickstart import default_config_file
-from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import as_mapping
 from stepsearch.data import read_questions
@@ -28,6 +27,7 @@ from stepsearch.evaluation.comparison_tables import comparison_markdown, compari
 from stepsearch.evaluation.plots import plot_curves
 from stepsearch.evaluation.scores import read_scores
 from stepsearch.training.metric_log import METRICS
+from stepsearch.training.preflight import check_settings
 from stepsearch.training.processes import refuse_processes
 
 REPORT, TABLES, CURVES = "comparison.json", "comparison.md", "curves.png"
@@ -81,7 +81,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
     named = args.methods or ([] if args.method else list(METHODS)[:2])
     methods = read_methods(named, args.method or [], config_file, args.overrides)
     for method in methods:
-        refuse_impossible(method.config)
+        check_settings(method.config)
     own = _own_questions(args)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     starts: dict[tuple[int, Path], Start] = {}

@@ -37,7 +37,6 @@ from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import Origin, add_results, results_of, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
-from stepsearch.cli.train import refuse_impossible
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
@@ -50,6 +49,7 @@ from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
+from stepsearch.training.preflight import check_settings
 from stepsearch.training.processes import refuse_processes
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     refuse_processes("quickstart")
     config_file = args.config or default_config_file()
     config = load_config(config_file, args.overrides)
-    refuse_impossible(config)
+    check_settings(config)
     use_threads(config)
     console = open_console()
     folder = RunFolder.at(args.output_dir)

@@ -3,37 +3,35 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY, build_policy
+from stepsearch.cli.assembly import TINY
 from stepsearch.cli.hub_upload import refuse_impossible_upload, upload_model
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.run_records import UNKNOWN, Origin, describer, typed_command, warm_start_record
+from stepsearch.cli.run_records import UNKNOWN, WARM_START, Origin, describer, typed_command
 from stepsearch.cli.searching import find_corpus, guard
-from stepsearch.config import Config, ModelSettings, asked_keys, load_config
+from stepsearch.cli.starting_policy import device_type, starting_policy
+from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
-from stepsearch.models.engines import check_engine
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
-from stepsearch.rollout import longest_prompt
 from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
 from stepsearch.training.checkpoints import check_unused, checkpoint_folders
-from stepsearch.training.preflight import check_processes, check_prompts, check_sampling
-from stepsearch.training.processes import Processes, SharingRunner, join_processes, leave_processes
+from stepsearch.training.preflight import check_processes, check_prompts, check_settings
+from stepsearch.training.processes import SharingRunner, join_processes, leave_processes
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
 from stepsearch.types import Question
 
-WARM_START, TRAINING = "warm start", "training"
+TRAINING = "training"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     if args.push_to_hub:
         refuse_impossible_upload(args.push_to_hub)
     config = load_config(args.config, args.overrides)
-    is_main = join_processes(_device_type(config)).is_main
+    is_main = join_processes(device_type(config)).is_main
     console = open_console() if is_main else Console(quiet=True)
     engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
     settings, line = find_corpus(config.search, args.musique_path, engine_asked)
@@ -106,13 +104,14 @@ def train(
         StepSearchError: a setting or the output folder is wrong, or training could not go on.
         KeyboardInterrupt: the run was interrupted, after a checkpoint.
     """
-    processes = join_processes(_device_type(config))
+    processes = join_processes(device_type(config))
     shown = console or (open_console() if processes.is_main else Console(quiet=True))
     if not questions:
         raise TrainingError("there are no questions to train on")
     folder = RunFolder.at(output_dir)
-    refuse_impossible(config)
-    check_processes(processes.count, usable_workers(config.training, torch.device(_device_type(config))))
+    check_settings(config)
+    workers = usable_workers(config.training, torch.device(device_type(config)))
+    check_processes(processes.count, workers, config.rollout.engine)
     use_threads(config)
     if resume:
         say(shown, _opening_words(folder))
@@ -121,7 +120,9 @@ def train(
     engine = build_search_engine(config.search) if search_engine is None else search_engine
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     with progress.running(), processes.together():
-        policy = _policy_to_train(config, questions, engine, folder, progress, resume, shown, processes, origin)
+        policy = starting_policy(
+            config, questions, engine, folder, resume=resume, progress=progress, console=shown, origin=origin
+        )
         with progress.stage(TRAINING) as advance:
             summary = train_policy(
                 config,
@@ -203,60 +204,6 @@ def _steps_shown(advance: Advance) -> OnStep:
         done = step / total
 
     return show
-
-
-def _device_type(config: Config) -> Literal["cpu", "cuda"]:
-    """Return what kind of device the policy will be on, without taking one that may be another process's."""
-    if config.model.device != "auto":
-        return config.model.device
-    return "cuda" if torch.cuda.is_available() and config.model.name != TINY else "cpu"
-
-
-def refuse_impossible(config: Config) -> None:
-    """Refuse now what the trainer would refuse after minutes of warm start.
-
-    Raises:
-        ConfigError: the engine is not installed, the sampling is not what is trained, or the budgets do not fit the
-            context.
-    """
-    check_engine(config.rollout.engine)
-    check_sampling(config.rollout)
-    longest_prompt(config.model.max_length, config.rollout)
-
-
-def _policy_to_train(
-    config: Config,
-    questions: Sequence[Question],
-    engine: SearchEngine,
-    folder: RunFolder,
-    progress: StageProgress,
-    resume: bool,
-    console: Console,
-    processes: Processes,
-    origin: Origin,
-) -> StepSearchModel:
-    """Return the policy as it was before the first step; a warm start that is there is not done again on resuming.
-
-    Of several processes the first warms the policy up, and the others take what it has saved.
-    """
-    if config.model.name != TINY:
-        return build_policy(config, questions, engine)
-    warm_start = folder.checkpoints / "warm_start"
-    saved = ModelSettings(name=str(warm_start), device=_device_type(config))
-    if processes.gather(resume and warm_start.is_dir())[0]:
-        progress.skip(WARM_START)
-        return StepSearchModel.load(saved)
-    if not processes.is_main:
-        processes.gather(None)
-        return StepSearchModel.load(saved)
-    if not config.warm_start.phases:
-        say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
-    with progress.stage(WARM_START) as advance:
-        policy = build_policy(config, questions, engine, advance)
-    policy.save(warm_start, warm_start_record(config, questions, origin))
-    # The others wait for it.
-    processes.gather(None)
-    return policy
 
 
 def _opening_words(folder: RunFolder) -> str:

@@ -1,6 +1,5 @@
 """What samples tokens, by `rollout.engine`."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple, TypedDict
@@ -53,10 +52,8 @@ def check_engine(name: str) -> None:
     """Refuse an engine that cannot be had.
 
     Raises:
-        ConfigError: it is not installed, or several processes train, whose weights it would take from each of them.
+        ConfigError: it is not installed.
     """
-    if name != IN_PROCESS and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(f"rollout.engine={name} is for training in one process: set rollout.engine=in_process")
     if name == "vllm" and find_spec("vllm") is None:
         raise ConfigError(
             "rollout.engine=vllm needs vLLM in this environment: docs/engines.md says which version, or set "

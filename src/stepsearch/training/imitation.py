@@ -22,7 +22,7 @@ from stepsearch.training.demonstration_batches import DemonstrationBatch, Exampl
 from stepsearch.training.health import collapse
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.networks import Learner, prepare_reference, start_accelerator
-from stepsearch.training.offload import keep_state_in_main_memory, lent
+from stepsearch.training.offload import is_offloaded, keep_state_in_main_memory, lent
 from stepsearch.training.preflight import check_weights
 from stepsearch.training.schedules import warmup_factor
 
@@ -88,12 +88,11 @@ class Imitation:
         check_weights(policy.causal_lm)
         self._policy = policy
         self._accelerator = _one_process(self._training.mixed_precision, policy.causal_lm.device)
-        self._visits = self._training.offload in ("reference", "all")
         self._reference = self._loaded_policy(config)
         if self._training.gradient_checkpointing:
             policy.enable_gradient_checkpointing()
         learner = Learner.of(policy.causal_lm, self._settings.learning_rate, 0.0, self._training.weight_decay)
-        if self._training.offload in ("optimizer", "all"):
+        if is_offloaded(self._training, "optimizer"):
             keep_state_in_main_memory(learner.optimizer)
         self._learner = learner.prepared(self._accelerator)
         self._prepared = self._accelerator.prepare(policy)
@@ -180,7 +179,8 @@ class Imitation:
         """
         examples = self._held_out or self._learned[: self._settings.batch_size]
         sums = dict.fromkeys(("imitation/held_out_loss", "policy/entropy", "policy/kl_to_reference"), 0.0)
-        visitor = self._reference if self._visits and self._reference is not self._policy else None
+        is_visitor = is_offloaded(self._training, "reference") and self._reference is not self._policy
+        visitor = self._reference if is_visitor else None
         with self._accelerator.autocast(), lent(visitor, self._accelerator.device):
             for batch in self._microbatches(examples):
                 scores = self._policy(batch.input_ids, batch.written)

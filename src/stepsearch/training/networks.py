@@ -18,7 +18,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.models.adapters import CRITIC, add_adapters, using
 from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
-from stepsearch.training.offload import MAIN_MEMORY, keep_state_in_main_memory
+from stepsearch.training.offload import MAIN_MEMORY, is_offloaded, keep_state_in_main_memory
 from stepsearch.training.processes import join_processes
 from stepsearch.training.schedules import warmup_factor
 from stepsearch.training.sharding import shard
@@ -157,7 +157,7 @@ def prepare_networks(policy: StepSearchModel, config: Config, accelerator: Accel
     if critic is not None:
         with using(value_model and value_model.adapters, CRITIC):
             critic_learner = Learner.of(critic, settings.critic_learning_rate, settings.critic_warmup_ratio, decay)
-    if settings.offload in ("optimizer", "all"):
+    if is_offloaded(settings, "optimizer"):
         for learner in filter(None, (policy_learner, critic_learner)):
             keep_state_in_main_memory(learner.optimizer)
     return Networks(
@@ -221,4 +221,4 @@ def prepare_reference(
     if is_sharded(config, accelerator):
         shard(reference, accelerator.device)
     prepared = cast(StepSearchModel, accelerator.prepare_model(reference, evaluation_mode=True))
-    return prepared.to(MAIN_MEMORY) if config.training.offload in ("reference", "all") else prepared
+    return prepared.to(MAIN_MEMORY) if is_offloaded(config.training, "reference") else prepared

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from stepsearch.config import TrainingSettings
+
 MAIN_MEMORY = torch.device("cpu")
+
+
+def is_offloaded(settings: TrainingSettings, part: Literal["optimizer", "reference"]) -> bool:
+    """Return whether `training.offload` keeps that part in main memory."""
+    return settings.offload in (part, "all")
 
 
 def keep_state_in_main_memory(optimizer: Optimizer) -> None:

@@ -5,10 +5,23 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stepsearch.config import Config, RolloutSettings
+from stepsearch.config import IN_PROCESS, Config, RolloutSettings
 from stepsearch.errors import ConfigError
+from stepsearch.models.engines import check_engine
 from stepsearch.rollout import EpisodeTokenizer, longest_prompt
 from stepsearch.types import Question
+
+
+def check_settings(config: Config) -> None:
+    """Refuse what can be seen in the settings alone, before a warm start of minutes.
+
+    Raises:
+        ConfigError: the engine is not installed, the sampling is not what is trained, or the budgets do not fit the
+            context.
+    """
+    check_engine(config.rollout.engine)
+    check_sampling(config.rollout)
+    longest_prompt(config.model.max_length, config.rollout)
 
 
 def check_sampling(rollout: RolloutSettings) -> None:
@@ -46,14 +59,26 @@ def check_prompts(questions: Sequence[Question], tokenizer: EpisodeTokenizer, co
     )
 
 
-def check_processes(count: int, workers: int) -> None:
-    """Refuse threads that share a step's work beside processes that do.
+def check_processes(count: int, workers: int, engine: str) -> None:
+    """Refuse what only one process can train with.
+
+    Args:
+        count: of processes.
+        workers: threads that share a step's work in each of them.
+        engine: what samples.
 
     Raises:
-        ConfigError: there are several of both: policy and critic, side by side in each process, would exchange their
-            gradients in no agreed order.
+        ConfigError: several processes have several threads: policy and critic, side by side in each process, would
+            exchange their gradients in no agreed order. Or they have an engine that takes its weights from one process.
     """
-    if count > 1 and workers > 1:
+    if count == 1:
+        return
+    if engine != IN_PROCESS:
+        raise ConfigError(
+            f"rollout.engine={engine} is for training in one process, and there are {count}: set "
+            f"rollout.engine={IN_PROCESS}"
+        )
+    if workers > 1:
         raise ConfigError(
             f"training.workers={workers} with {count} processes: processes share the work out already; set "
             "training.workers=1"

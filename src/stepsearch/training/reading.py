@@ -43,6 +43,11 @@ def reads_policy(settings: TrainingSettings, engine: str) -> bool:
     return settings.old_logprobs == "recompute"
 
 
+def reads_reference(settings: TrainingSettings) -> bool:
+    """Return whether a KL to the policy as it was counts anywhere, so that there is a reference to read."""
+    return settings.kl_mode != "none" and settings.kl_coef > 0
+
+
 def read_batch(
     episodes: EpisodeBatch,
     policy: nn.Module | None,

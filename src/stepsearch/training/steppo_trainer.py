@@ -11,18 +11,17 @@ import torch
 from stepsearch.config import Config
 from stepsearch.errors import TrainingError
 from stepsearch.models.rollout_copy import wants_copy
-from stepsearch.models.step_search_model import StepSearchModel, model_record
+from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.rewards.placement import token_level_scores
 from stepsearch.rewards.reward_calculator import STOP_WORDS, StepSearchRewardCalculator
 from stepsearch.rollout import EpisodeRunner, episode_seed
 from stepsearch.search.guarded_search import GuardedSearch, joint_statistics
-from stepsearch.training import checkpoints
-from stepsearch.training.advantages import group_advantages, masked_gae, whiten
 from stepsearch.training.batch import EpisodeBatch, PPOBatch, collate, save_failed_batch
+from stepsearch.training.credit import assign_credit
+from stepsearch.training.dev_score import dev_score, under_eval
 from stepsearch.training.health import alarms, collapse
 from stepsearch.training.interruption import noting_interruption
-from stepsearch.training.kl import k1
 from stepsearch.training.metric_log import MetricLog, UnwrittenLog
 from stepsearch.training.metrics import (
     batch_metrics,
@@ -33,23 +32,17 @@ from stepsearch.training.metrics import (
     rollout_metrics,
     search_metrics,
 )
-from stepsearch.training.mismatch import importance_weights
-from stepsearch.training.networks import (
-    give_adapters,
-    is_sharded,
-    prepare_networks,
-    prepare_reference,
-    start_accelerator,
-)
-from stepsearch.training.offload import lent
+from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.offload import is_offloaded, lent
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
 from stepsearch.training.processes import SharingRunner, join_processes
-from stepsearch.training.reading import Readings, read_batch, reads_policy
+from stepsearch.training.reading import Readings, read_batch, reads_policy, reads_reference
 from stepsearch.training.run_folder import RunFolder
-from stepsearch.training.run_state import Progress, restore_run, run_state
+from stepsearch.training.run_state import Progress
+from stepsearch.training.saved_run import SavedRun
 from stepsearch.training.schedules import question_indices, total_steps
-from stepsearch.training.sharding import gathered, shares_of_network, whole
+from stepsearch.training.sharding import whole
 from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
@@ -121,7 +114,7 @@ class StePPOTrainer:
         self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
         self._describe = describe
         workers = usable_workers(settings, policy.causal_lm.device)
-        check_processes(self._processes.count, workers)
+        check_processes(self._processes.count, workers, config.rollout.engine)
         # Adapters of one trunk take turns.
         self._workers = 1 if policy.adapters else workers
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
@@ -134,11 +127,9 @@ class StePPOTrainer:
         self._accelerator = start_accelerator(
             settings.mixed_precision, policy.causal_lm.device, with_idle_weights=with_idle_weights
         )
-        self._is_sharded = is_sharded(config, self._accelerator)
         # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
-        with_reference = settings.kl_mode != "none" and settings.kl_coef > 0
-        self._reference_visits = settings.offload in ("reference", "all")
-        self._reference = prepare_reference(policy, config, self._accelerator) if with_reference else None
+        has_reference = reads_reference(settings)
+        self._reference = prepare_reference(policy, config, self._accelerator) if has_reference else None
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
             self._networks,
@@ -149,6 +140,16 @@ class StePPOTrainer:
             workers=self._workers,
             policy_is_read=reads_policy(settings, config.rollout.engine),
             processes=self._processes,
+        )
+        self._saved = SavedRun(
+            run_folder,
+            config,
+            questions,
+            policy=policy,
+            networks=self._networks,
+            reference=self._reference,
+            accelerator=self._accelerator,
+            search=search,
         )
         self._seconds: dict[str, float] = {}
 
@@ -162,16 +163,9 @@ class StePPOTrainer:
             ConfigError: the checkpoint was written under settings that change what is computed.
             ModelError: every checkpoint is damaged, or fits another model.
         """
-        state = checkpoints.load_last_checkpoint(self._run_folder.checkpoints)
-        if state is None:
-            return 0
-        checkpoints.check_fingerprint(state["fingerprint"], self._fingerprint())
-        progress = restore_run(state, self._networks, self._accelerator, self._search)
-        self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
-        if isinstance(self._reference, StepSearchModel):
-            weights = checkpoints.load_reference(self._run_folder.checkpoints)
-            reference = self._reference.causal_lm
-            reference.load_state_dict(shares_of_network(weights, reference))
+        progress = self._saved.restore()
+        if progress is not None:
+            self._step, self._schedule_steps, self._best = progress.step, progress.schedule_steps, progress.best
         return self._step
 
     def train(self) -> TrainingSummary:
@@ -182,8 +176,8 @@ class StePPOTrainer:
             TrainingError: a reward, a loss or a gradient is not finite, or another process of the run is gone.
         """
         if self._step == 0:
-            checkpoints.check_unused(self._run_folder.checkpoints)
-            self._save_reference()
+            self._saved.check_unused()
+            self._saved.save_reference()
         with self._open_log() as log, self._processes.together():
             with noting_interruption() as interruption:
                 if self._step == 0:
@@ -208,7 +202,7 @@ class StePPOTrainer:
         with self._timed("reading"):
             readings = self._read(episodes)
         with self._timed("advantages"):
-            batch = self._advantages(episodes, readings)
+            batch = assign_credit(episodes, readings, self._config.training)
         with self._timed("update"):
             diagnostics = self._update(batch)
         self._step += 1
@@ -245,7 +239,8 @@ class StePPOTrainer:
 
     def _read(self, episodes: EpisodeBatch) -> Readings:
         """Return what policy, reference and critic say before the update."""
-        with lent(self._reference if self._reference_visits else None, self._accelerator.device):
+        visitor = self._reference if is_offloaded(self._config.training, "reference") else None
+        with lent(visitor, self._accelerator.device):
             return read_batch(
                 episodes,
                 self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
@@ -256,35 +251,6 @@ class StePPOTrainer:
                 workers=self._workers,
                 processes=self._processes,
             )
-
-    def _advantages(self, episodes: EpisodeBatch, readings: Readings) -> PPOBatch:
-        """Return the batch with KL in its rewards, advantages over sampled tokens, and returns."""
-        settings, mask = self._config.training, episodes.response_mask
-        rewards = episodes.token_level_scores
-        if settings.kl_mode == "reward" and readings.ref_logprobs is not None:
-            rewards = rewards - settings.kl_coef * k1(readings.old_logprobs, readings.ref_logprobs)
-        if readings.old_values is None:
-            advantages, returns = group_advantages(rewards, mask, settings.rollouts_per_question), None
-        else:
-            estimates = masked_gae(
-                rewards, readings.old_values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
-            )
-            advantages = whiten(estimates.advantages, mask) * mask
-            returns = estimates.returns
-        if settings.importance_cap is not None:
-            advantages = advantages * importance_weights(
-                readings.old_logprobs, episodes.rollout_logprobs, mask, settings.importance_cap
-            )
-        episode_tensors: dict[str, Any] = episodes.tensors()
-        return PPOBatch(
-            **episode_tensors,
-            token_level_rewards=rewards,
-            old_logprobs=readings.old_logprobs,
-            ref_logprobs=readings.ref_logprobs,
-            old_values=readings.old_values,
-            advantages=advantages,
-            returns=returns,
-        )
 
     def _update(self, batch: PPOBatch) -> dict[str, float]:
         """Update policy and critic.
@@ -313,14 +279,14 @@ class StePPOTrainer:
     ) -> dict[str, float]:
         """Measure the step, evaluate if it is time, write everything down, and return it."""
         settings = self._config.logging
-        stop_words = STOP_WORDS[self._config.reward.stop_words]
+        searched = joint_statistics(self._processes.gather(self._search.take_statistics()))
         metrics = {
             **reward_metrics(rewards),
-            **random_gain_metrics(trajectories, stop_words),
+            **random_gain_metrics(trajectories, STOP_WORDS[self._config.reward.stop_words]),
             **coverage_metrics(trajectories),
             **retokenisation_metrics(trajectories, self._policy.tokenizer),
             **rollout_metrics(trajectories, self._seconds["rollout"]),
-            **search_metrics(joint_statistics(self._processes.gather(self._search.take_statistics()))),
+            **search_metrics(searched),
             **diagnostics,
         }
         if self._evaluate is not None and (self._is_due(self._config.evaluation.every_steps) or self._is_last):
@@ -340,7 +306,7 @@ class StePPOTrainer:
     def _log_start(self, log: MetricLog) -> None:
         """Write down how the policy does before the first step: step 0 of the curves, and no candidate for the best."""
         if self._evaluate is not None:
-            metrics = _under_eval(self._measure(self._evaluate))
+            metrics = under_eval(self._measure(self._evaluate))
             log.write(0, self._total_steps, metrics | {"time/evaluation": self._seconds.pop("evaluation")})
 
     def _measure(self, evaluate: Evaluate) -> Mapping[str, float]:
@@ -350,32 +316,19 @@ class StePPOTrainer:
 
     def _keep_the_best(self, measured: Mapping[str, float]) -> dict[str, float]:
         """Save the policy if its mean EM, then its mean F1, is the best so far; return the metrics under `eval/`."""
-        score = (mean_of(measured, "em"), mean_of(measured, "f1"))
+        score = dev_score(measured)
         if self._best is None or score > self._best:
             self._best = score
             self._save_best(measured)
-        return _under_eval(measured)
+        return under_eval(measured)
 
     def _save_best(self, measured: Mapping[str, float]) -> None:
-        is_main, causal_lm = self._processes.is_main, self._policy.causal_lm
-        weights = gathered(causal_lm.state_dict(), is_main) if self._is_sharded else None
-        if is_main:
-            more = self._describe(self._step, self._total_steps, measured) if self._describe else {}
-            self._policy.save(self._run_folder.best_model, {**model_record(self._config), **more}, weights)
+        """Save the policy as the best model; what it is to remember besides is asked of the process that writes."""
+        describe = self._describe if self._processes.is_main else None
+        self._saved.save_best({} if describe is None else describe(self._step, self._total_steps, measured))
 
     def _save_checkpoint(self) -> None:
-        folder, is_main = self._run_folder.checkpoints, self._processes.is_main
-        progress = Progress(self._step, self._schedule_steps, self._best)
-        state = run_state(progress, self._fingerprint(), self._networks, self._accelerator, self._search, is_main)
-        if is_main:
-            checkpoints.save_checkpoint(folder, self._step, state, self._config.logging.keep_checkpoints)
-
-    def _save_reference(self) -> None:
-        """Keep what the reference is, unless it is the policy's own frozen trunk."""
-        if isinstance(self._reference, StepSearchModel):
-            weights = gathered(self._reference.causal_lm.state_dict(), self._processes.is_main)
-            if self._processes.is_main:
-                checkpoints.save_reference(self._run_folder.checkpoints, weights)
+        self._saved.save_checkpoint(Progress(self._step, self._schedule_steps, self._best))
 
     def _open_log(self) -> MetricLog:
         if not self._processes.is_main:
@@ -407,21 +360,8 @@ class StePPOTrainer:
     def _is_over(self) -> bool:
         return self._is_last or self._collapse is not None
 
-    def _fingerprint(self) -> dict[str, str]:
-        return checkpoints.fingerprint(self._config, self._questions)
-
     @contextmanager
     def _timed(self, name: str) -> Generator[None]:
         started = time.perf_counter()
         yield
         self._seconds[name] = time.perf_counter() - started
-
-
-def mean_of(measured: Mapping[str, float], name: str) -> float:
-    """Return the mean of the metrics whose key is `name` or ends in it; 0 without any."""
-    values = [value for key, value in measured.items() if key.rpartition("/")[2] == name]
-    return sum(values) / len(values) if values else 0.0
-
-
-def _under_eval(measured: Mapping[str, float]) -> dict[str, float]:
-    return {key if key.startswith("eval/") else f"eval/{key}": value for key, value in measured.items()}

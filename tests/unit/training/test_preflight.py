@@ -41,8 +41,10 @@ def test_weights_in_which_small_steps_vanish_are_refused() -> None:
     check_weights(torch.nn.Linear(2, 2))
 
 
-def test_threads_beside_processes_are_refused() -> None:
-    check_processes(2, 1)
-    check_processes(1, 2)
+def test_what_one_process_has_to_train_with_is_refused_to_several() -> None:
+    check_processes(2, 1, "in_process")
+    check_processes(1, 2, "vllm")
     with pytest.raises(ConfigError, match=r"training\.workers=3 with 2 processes.*set training\.workers=1"):
-        check_processes(2, 3)
+        check_processes(2, 3, "in_process")
+    with pytest.raises(ConfigError, match=r"rollout\.engine=vllm_server is for .* one process, and there are 2: set"):
+        check_processes(2, 1, "vllm_server")

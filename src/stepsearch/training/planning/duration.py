@@ -12,12 +12,11 @@ from stepsearch.training.planning.quantities import (
     Seconds,
     compute_precision,
     episodes_of,
-    has_reference,
     samples_from_copy,
     sharers,
     weight_dtype,
 )
-from stepsearch.training.reading import reads_policy
+from stepsearch.training.reading import reads_policy, reads_reference
 
 
 def step_seconds(
@@ -32,7 +31,7 @@ def step_seconds(
     head = formulas.head_flops(expected.sampled, shape.hidden, shape.vocabulary)
     rollout = _rollout_seconds(config, shape, expected, assumed, episodes)
     critic_body = body if settings.critic == "separate" else 0
-    readers = (body + head) * (reads_policy(settings, config.rollout.engine) + has_reference(config)) + critic_body
+    readers = (body + head) * (reads_policy(settings, config.rollout.engine) + reads_reference(settings)) + critic_body
     factor = formulas.learning_factor(checkpointing=settings.gradient_checkpointing)
     learned = settings.update_epochs * factor * (body + head + critic_body)
     minibatches = ceil(episodes * assumed.devices / (settings.minibatch_size or episodes * assumed.devices))

@@ -6,7 +6,8 @@ from typing import Protocol
 from stepsearch.config import Config
 from stepsearch.training.planning.devices import GIBIBYTE
 from stepsearch.training.planning.plan import RunPlan
-from stepsearch.training.planning.quantities import Assumptions, has_reference
+from stepsearch.training.planning.quantities import Assumptions
+from stepsearch.training.reading import reads_reference
 
 _NAMED = 4
 _SHARED = "training.parallel=fsdp"
@@ -48,7 +49,7 @@ def savings(config: Config) -> list[tuple[str, ...]]:
     slots = [(f"rollout.slots={config.rollout.slots // part}",) for part in (2, 4) if config.rollout.slots >= 8 * part]
     shorter = (f"training.microbatch_tokens={length}",) if settings.microbatch_tokens > length else ()
     again = () if settings.gradient_checkpointing else ("training.gradient_checkpointing=true",)
-    without = ("training.kl_mode=none",) if has_reference(config) and not config.lora.rank else ()
+    without = ("training.kl_mode=none",) if reads_reference(settings) and not config.lora.rank else ()
     adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.parallel=ddp")
     may_offload = settings.offload == "none" and settings.parallel != "fsdp" and not config.lora.rank
     offloaded = ("training.offload=all",) if may_offload else ()

@@ -16,10 +16,10 @@ from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rollout.generation import Sampling
 from stepsearch.training.batch import PPOBatch
 from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
-from stepsearch.training.planning.quantities import EpisodeTokens, Seconds, episodes_of, has_reference
+from stepsearch.training.planning.quantities import EpisodeTokens, Seconds, episodes_of
 from stepsearch.training.ppo_update import PPOUpdate
 from stepsearch.training.preflight import check_weights
-from stepsearch.training.reading import read_batch, reads_policy
+from stepsearch.training.reading import read_batch, reads_policy, reads_reference
 
 T = TypeVar("T")
 SAMPLED_TOKENS = 16
@@ -60,7 +60,7 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
     check_weights(policy.causal_lm)
     settings, device = config.training, policy.causal_lm.device
     accelerator = start_accelerator(settings.mixed_precision, device)
-    reference = prepare_reference(policy, config, accelerator) if has_reference(config) else None
+    reference = prepare_reference(policy, config, accelerator) if reads_reference(settings) else None
     networks = prepare_networks(policy, config, accelerator)
     episodes = episodes_of(config)
     rows = min(config.rollout.slots, episodes)
@@ -72,19 +72,20 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
         )
     trained = max(1, min(episodes, settings.microbatch_tokens // tokens.total))
     batch = _batch(trained, tokens, policy, device)
+    policy_is_read = reads_policy(settings, config.rollout.engine)
     update = PPOUpdate(
         networks,
         accelerator,
         _one_minibatch(settings),
         temperature=config.rollout.temperature,
         seed=config.seed,
-        policy_is_read=reads_policy(settings, config.rollout.engine),
+        policy_is_read=policy_is_read,
     )
 
     def read() -> object:
         return read_batch(
             batch,
-            networks.policy if reads_policy(settings, config.rollout.engine) else None,
+            networks.policy if policy_is_read else None,
             reference,
             networks.value_model,
             temperature=config.rollout.temperature,

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from math import ceil
+from typing import Literal
 
 from stepsearch.config import Config
 from stepsearch.models.kv_pools import capacity_class
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.models.output_head import PROJECTION_ELEMENTS
+from stepsearch.training.offload import is_offloaded
 from stepsearch.training.planning import formulas
 from stepsearch.training.planning.devices import CPU, GIBIBYTE
 from stepsearch.training.planning.formulas import BFLOAT16, FLOAT32, LayerWidths, Precision
@@ -69,9 +71,9 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
         "policy weights": parameters.policy * width + parameters.adapter * FLOAT32,
         "critic weights": parameters.critic * (FLOAT32 if parameters.adapter else width),
         # Read between rollout and update, a reference that is lent for that takes less than gradients do later.
-        "reference weights": 0 if _is_offloaded(config, assumed, "reference") else parameters.reference * width,
+        "reference weights": 0 if _is_elsewhere(config, assumed, "reference") else parameters.reference * width,
         "optimiser states": 0
-        if _is_offloaded(config, assumed, "optimizer")
+        if _is_elsewhere(config, assumed, "optimizer")
         else formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
     }
     shared = {part: size / sharers(config, assumed) for part, size in sizes.items()}
@@ -125,7 +127,7 @@ def _update(
 
 def _optimiser_step(config: Config, parameters: Parameters, assumed: Assumptions) -> dict[str, float]:
     """A phase of its own only where states are fetched for it."""
-    if not _is_offloaded(config, assumed, "optimizer"):
+    if not _is_elsewhere(config, assumed, "optimizer"):
         return {}
     largest = FLOAT32 * max(parameters.policy_learns, parameters.critic_learns) / sharers(config, assumed)
     return {
@@ -134,9 +136,9 @@ def _optimiser_step(config: Config, parameters: Parameters, assumed: Assumptions
     }
 
 
-def _is_offloaded(config: Config, assumed: Assumptions, part: str) -> bool:
+def _is_elsewhere(config: Config, assumed: Assumptions, part: Literal["optimizer", "reference"]) -> bool:
     """Return whether a part is in main memory, which on a CPU is the same."""
-    return config.training.offload in (part, "all") and assumed.device.name != CPU
+    return is_offloaded(config.training, part) and assumed.device.name != CPU
 
 
 def _gradients(config: Config, parameters: Parameters, assumed: Assumptions) -> float:

@@ -9,6 +9,7 @@ from stepsearch.models.model_shape import ModelShape
 from stepsearch.models.rollout_copy import wants_copy
 from stepsearch.training.planning.devices import CPU, Device
 from stepsearch.training.planning.formulas import Precision
+from stepsearch.training.reading import reads_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def count_parameters(config: Config, shape: ModelShape, adapter: int) -> Paramet
     critic, settings = config.training.critic, config.training
     head = shape.value_head_parameters if critic != "group" else 0
     body = 0 if critic != "separate" else adapter if adapter else shape.trunk_parameters
-    has_copy = has_reference(config) and not adapter
+    has_copy = reads_reference(settings) and not adapter
     return Parameters(
         policy=shape.parameters,
         critic=body + head,
@@ -180,8 +181,3 @@ def compute_precision(config: Config, shape: ModelShape) -> Precision:
 def weight_dtype(config: Config, shape: ModelShape) -> torch.dtype:
     """Return what the policy's weights are loaded in."""
     return shape.dtype if config.model.dtype == "auto" else getattr(torch, config.model.dtype)
-
-
-def has_reference(config: Config) -> bool:
-    """Return whether a KL to the policy as it was is computed."""
-    return config.training.kl_mode != "none" and config.training.kl_coef > 0
