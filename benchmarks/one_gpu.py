@@ -1,7 +1,7 @@
 """One training step of a real model's shape on one GPU: speed beside what the chip allows, and memory by part.
 
-    python benchmarks/one_gpu.py --shape qwen2.5-3b --episodes 64 --lora-rank 32
-    python benchmarks/one_gpu.py --shape qwen2.5-3b --episodes 64
+    python benchmarks/one_gpu.py --shape Qwen/Qwen2.5-3B --episodes 64 --lora-rank 32
+    python benchmarks/one_gpu.py --shape Qwen/Qwen2.5-3B --episodes 64
 
 The policy has random weights, and a tokenizer that knows fewer tokens than it; lengths of turns and search results are
 drawn once, so that every run does the same work. The step is `StePPOTrainer.train_step`: rollout, search, rewards,
@@ -25,17 +25,17 @@ from statistics import median
 import numpy as np
 import torch
 import transformers
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from shared.drawn_episodes import DrawnRunner, Texts, Workload
-from stepsearch.config import Config, load_config
+from stepsearch.config import Config, ModelSettings, load_config
 from stepsearch.models.in_process_engine import InProcessEngine
+from stepsearch.models.known_shapes import KNOWN_MODELS, known_config
 from stepsearch.models.kv_pools import shape_of
 from stepsearch.models.rollout_copy import RolloutCopy
 from stepsearch.models.step_search_model import StepSearchModel
-from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
-from stepsearch.models.tokenization import ModelTokenizer
+from stepsearch.models.tiny import tiny_config
 from stepsearch.models.trunk import chosen_device
+from stepsearch.models.untrained import untrained_policy
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import SyncedRunner
 from stepsearch.rollout.observation import ObservationBuilder
@@ -46,13 +46,7 @@ from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import StePPOTrainer
 
 TURNS, TOP_K = 5, 3
-# Hidden size, layers, query heads, key-value heads, intermediate size, vocabulary.
-SHAPES = {
-    "tiny": (64, 2, 4, 2, 128, 2048),
-    "qwen2.5-0.5b": (896, 24, 14, 2, 4864, 151936),
-    "qwen2.5-1.5b": (1536, 28, 12, 2, 8960, 151936),
-    "qwen2.5-3b": (2048, 36, 16, 2, 11008, 151936),
-}
+TINY = "tiny"
 
 
 @dataclass(frozen=True)
@@ -95,29 +89,14 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def build_model(shape: str, dtype: torch.dtype, device: torch.device) -> Qwen2ForCausalLM:
+def random_policy(shape: str, dtype: str) -> StepSearchModel:
     """Return a policy with random weights, made on the device."""
-    hidden, layers, heads, kv_heads, intermediate, vocabulary = SHAPES[shape]
+    config = tiny_config() if shape == TINY else known_config(shape)
+    assert config is not None
+    # Turns end where they are drawn to end, and the tiny policy is to have room for them too.
+    config.eos_token_id, config.max_position_embeddings = None, 32768
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=32768,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
-        attn_implementation="sdpa",
-    )
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            return Qwen2ForCausalLM(config).eval()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    return untrained_policy(config, ModelSettings(dtype=dtype, attention="sdpa"))
 
 
 def settings(options: argparse.Namespace) -> Config:
@@ -164,9 +143,8 @@ def trainer_of(
 ) -> Generator[tuple[StePPOTrainer, StepSearchModel, MetricLog]]:
     """Give StePPO on the drawn episodes."""
     config = settings(options)
-    dtype = torch.bfloat16 if options.lora_rank else torch.float32
-    tokenizer = ModelTokenizer(build_tiny_tokenizer(), "question")
-    policy = StepSearchModel(build_model(options.shape, dtype, device), tokenizer)
+    policy = random_policy(options.shape, "bfloat16" if options.lora_rank else "float32")
+    tokenizer = policy.tokenizer
     texts = Texts.of(tokenizer, np.random.default_rng(1))
     queries = [[texts.text(4) for _ in range(TURNS - 1)] for _ in range(options.episodes)]
     search = GuardedSearch(
@@ -245,7 +223,7 @@ def report(
 def main() -> None:
     """Take a step that warms up, then measured ones, and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-3b")
+    parser.add_argument("--shape", choices=(TINY, *KNOWN_MODELS), default="Qwen/Qwen2.5-3B")
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights, in float32 with bf16 autocast")
