@@ -24,7 +24,6 @@ import transformers
 from shared.ledger import Ledger, spread
 from stepsearch.cli.assembly import build_policy
 from stepsearch.cli.players import Player
-from stepsearch.cli.searching import guard
 from stepsearch.config import Config, load_config
 from stepsearch.data import read_questions
 from stepsearch.data.synthetic import write_world
@@ -33,6 +32,7 @@ from stepsearch.preparation.pipeline import KNOWLEDGE_BASE, PROCESSED_TRAIN, pre
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout import runner
 from stepsearch.search import SearchEngine, build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.steppo_trainer import StePPOTrainer

@@ -19,7 +19,6 @@ from stepsearch.chat_endpoint import (
 )
 from stepsearch.cli.annotation_report import annotation_report, cost_text, result_lines, spent_text
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.searching import guard
 from stepsearch.config import SearchSettings, load_config
 from stepsearch.data import read_questions, write_processed
 from stepsearch.data.knowledge_base import knowledge_base_beside
@@ -27,6 +26,7 @@ from stepsearch.data.whole_files import require_writable, write_json
 from stepsearch.errors import ConfigError, EndpointError
 from stepsearch.preparation.annotation import AnnotationSettings, GapNote, Tally, annotate, estimate
 from stepsearch.search import GuardedSearch, build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.types import Question
 
 # Some times the requests under way at once: a block waits for its last ones.

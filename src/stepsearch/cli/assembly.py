@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.players import observation_builder
-from stepsearch.cli.searching import guard
 from stepsearch.config import Config, Section, load_config
 from stepsearch.errors import ConfigError, ModelError
 from stepsearch.models.model_folder import RECORD, read_record
@@ -18,6 +17,7 @@ from stepsearch.models.trunk import chosen_device, usable_workers
 from stepsearch.preparation.demonstrations import DemonstrationWriter
 from stepsearch.progress import Advance, unseen
 from stepsearch.search import SearchEngine
+from stepsearch.search.guarded_search import guard
 from stepsearch.training.demonstration_batches import DemonstrationEncoder
 from stepsearch.training.preflight import check_prompts
 from stepsearch.training.warm_start import warm_start

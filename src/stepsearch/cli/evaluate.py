@@ -13,7 +13,7 @@ from stepsearch.cli.evaluated_methods import MODEL, method_names, methods, read_
 from stepsearch.cli.evaluation_results import Evaluation, Scores, write_results
 from stepsearch.cli.players import SCRIPTED, closing_endpoint, open_player
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.searching import BM25, find_corpus, guard
+from stepsearch.cli.searching import BM25, find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.config import Config, as_mapping, asked_keys
 from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
@@ -27,6 +27,7 @@ from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.guarded_search import guard
 from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.training.run_folder import RunFolder
 

@@ -9,7 +9,6 @@ from stepsearch.cli.assembly import build_policy
 from stepsearch.cli.players import Player
 from stepsearch.cli.progress import StageDisplay
 from stepsearch.cli.run_records import UNKNOWN, Origin, warm_start_record
-from stepsearch.cli.searching import guard
 from stepsearch.cli.stage_ledger import StageLedger
 from stepsearch.cli.train import train_policy
 from stepsearch.config import Config
@@ -23,6 +22,7 @@ from stepsearch.preparation.pipeline import PROCESSED_DEV, PROCESSED_TEST, PROCE
 from stepsearch.preparation.split_sources import raw_sources
 from stepsearch.progress import Advance
 from stepsearch.search import build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Question, Trajectory
 

@@ -9,12 +9,13 @@ from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.episode_printer import EpisodePrinter
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import open_console, say
-from stepsearch.cli.searching import find_corpus, guard
+from stepsearch.cli.searching import find_corpus
 from stepsearch.config import Config, asked_keys
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rollout import RolloutRunner, episode_seed
 from stepsearch.search import build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.types import Question, Trajectory
 
 _LEAVE = ("exit", "quit")

@@ -1,10 +1,9 @@
-"""What a command searches, with which engine, and the guard around it."""
+"""What a command searches, and with which engine."""
 
 from pathlib import Path
 
 from stepsearch.config import SearchSettings
 from stepsearch.data.knowledge_base import knowledge_base_beside
-from stepsearch.search import GuardedSearch, SearchEngine
 from stepsearch.search.stored_passages import StoredPassages
 
 BM25, HYBRID = "bm25", "hybrid"
@@ -62,8 +61,3 @@ def _in_words(settings: SearchSettings) -> str:
             return f"hybrid of {' and '.join(_in_words(part) for part in settings.hybrid_parts())}"
         case other:
             return other
-
-
-def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
-    """Return an engine with the settings' time limit and retries around it."""
-    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)

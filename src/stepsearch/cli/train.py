@@ -12,7 +12,7 @@ from stepsearch.cli.hub_upload import refuse_impossible_upload, upload_model
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import UNKNOWN, WARM_START, Origin, describer, typed_command
-from stepsearch.cli.searching import find_corpus, guard
+from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.starting_policy import device_type, starting_policy
 from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.data import read_questions
@@ -24,6 +24,7 @@ from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
 from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.training.checkpoints import check_unused, checkpoint_folders
 from stepsearch.training.preflight import check_processes, check_prompts, check_settings
 from stepsearch.training.processes import SharingRunner, join_processes, leave_processes

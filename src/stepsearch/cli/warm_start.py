@@ -13,7 +13,7 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import WARM_START, Origin, run_record, typed_command
-from stepsearch.cli.searching import find_corpus, guard
+from stepsearch.cli.searching import find_corpus
 from stepsearch.config import Config, WarmStartPhase, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError, TrainingError
@@ -23,6 +23,7 @@ from stepsearch.preparation.demonstration_files import read_demonstrations
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, Observed
 from stepsearch.progress import Advance
 from stepsearch.search import build_search_engine
+from stepsearch.search.guarded_search import guard
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.demonstration_batches import DemonstrationEncoder, Example
 from stepsearch.training.imitation import Imitation, ImitationSummary, OnUpdate

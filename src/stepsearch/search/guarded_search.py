@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError, SearchUnavailableError
 from stepsearch.search.search_engine import SearchEngine, as_passages
 from stepsearch.search.time_limit import OverdueError, within
@@ -188,3 +189,8 @@ class GuardedSearch:
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def guard(engine: SearchEngine, settings: SearchSettings) -> GuardedSearch:
+    """Return an engine with the settings' time limit and retries around it."""
+    return GuardedSearch(engine, settings.timeout_seconds, settings.retries, settings.backoff_seconds)

@@ -24,7 +24,6 @@ from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.networks import Learner, prepare_reference, start_accelerator
 from stepsearch.training.offload import is_offloaded, keep_state_in_main_memory, lent
 from stepsearch.training.preflight import check_weights
-from stepsearch.training.schedules import warmup_factor
 
 _EXCERPT = 12
 SECTION = "warm_start.imitation"
@@ -91,7 +90,8 @@ class Imitation:
         self._reference = self._loaded_policy(config)
         if self._training.gradient_checkpointing:
             policy.enable_gradient_checkpointing()
-        learner = Learner.of(policy.causal_lm, self._settings.learning_rate, 0.0, self._training.weight_decay)
+        rate, rise = self._settings.learning_rate, self._settings.warmup_ratio
+        learner = Learner.of(policy.causal_lm, rate, rise, self._training.weight_decay)
         if is_offloaded(self._training, "optimizer"):
             keep_state_in_main_memory(learner.optimizer)
         self._learner = learner.prepared(self._accelerator)
@@ -145,7 +145,8 @@ class Imitation:
 
     def _update(self, number: int, updates: int, examples: Sequence[Example]) -> dict[str, float]:
         """Take an optimiser step on the mean cross-entropy of the written tokens."""
-        rate = self._set_rate(number, updates)
+        # After a rise, linearly down to the end.
+        rate = self._learner.set_rate(number - 1, updates, decay=(updates - number + 1) / updates)
         tokens = sum(sum(example.written) for example in examples)
         total = 0.0
         for batch in self._microbatches(examples):
@@ -162,14 +163,6 @@ class Imitation:
         self._learner.optimizer.step()
         self._learner.forget_gradients()
         return {"imitation/loss": total, "optim/learning_rate": rate, "optim/grad_norm": norm}
-
-    def _set_rate(self, number: int, updates: int) -> float:
-        """Set and return the rate of update `number` (from 1): a rise, then linearly down to the end."""
-        left = (updates - number + 1) / updates
-        rate = self._learner.peak_rate * warmup_factor(number - 1, updates, self._settings.warmup_ratio) * left
-        for group in self._learner.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:

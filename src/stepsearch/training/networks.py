@@ -53,9 +53,9 @@ class Learner:
         """Drop the gradients of the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def set_rate(self, step: int, total_steps: int) -> float:
-        """Set and return the learning rate of `step`."""
-        rate = self.peak_rate * warmup_factor(step, total_steps, self.warmup_ratio)
+    def set_rate(self, step: int, total_steps: int, decay: float = 1.0) -> float:
+        """Set and return the learning rate of `step`, from 0: what the warm-up leaves of the peak rate, x `decay`."""
+        rate = self.peak_rate * warmup_factor(step, total_steps, self.warmup_ratio) * decay
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate

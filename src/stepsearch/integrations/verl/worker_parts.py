@@ -15,8 +15,9 @@ from stepsearch.rewards import StepSearchRewardCalculator
 from stepsearch.rollout.budget import EpisodeBudget
 from stepsearch.rollout.episode import EnvironmentText, Episode
 from stepsearch.rollout.observation import ObservationBuilder
-from stepsearch.search import GuardedSearch, build_search_engine
+from stepsearch.search import build_search_engine
 from stepsearch.search.gathered_search import GatheredSearch
+from stepsearch.search.guarded_search import guard
 from stepsearch.types import Question
 
 
@@ -77,12 +78,11 @@ def worker_parts(
     config = episode_config(json.loads(settings))
     style = read_record(model).get("prompt", "auto") if config.model.prompt == "auto" else config.model.prompt
     tokenizer, rollout, search = ModelTokenizer(hf_tokenizer, style), config.rollout, config.search
-    guarded = GuardedSearch(build_search_engine(search), search.timeout_seconds, search.retries, search.backoff_seconds)
     return WorkerParts(
         config=config,
         tokenizer=tokenizer,
         environment=EnvironmentText.encode(tokenizer),
         observations=ObservationBuilder(tokenizer, rollout.max_observation_tokens, rollout.max_passage_tokens),
-        search=GatheredSearch(guarded, search.top_k),
+        search=GatheredSearch(guard(build_search_engine(search), search), search.top_k),
         calculator=calculator(config.reward),
     )
