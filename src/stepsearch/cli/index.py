@@ -48,6 +48,8 @@ def _require_inputs(paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
+        if path.is_dir() and not (path / MANIFEST_FILE).is_file():
+            raise DataError(f"{path} is a folder and no knowledge base: name the files in it with --input")
 
 
 def _sources(paths: Sequence[Path]) -> str:
