@@ -11,10 +11,11 @@ from typing import Any
 from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
+BM25, DENSE = "bm25", "dense"
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results", "push")
+_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report", "compare-results", "push")
 _OVERRIDE = re.compile(r"[^\s=-][^\s=]*=")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
@@ -346,6 +347,15 @@ def _index(parser: argparse.ArgumentParser) -> None:
         "or knowledge bases; joined.",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="The knowledge base; replaced where there is one.")
+    add(
+        "--engine",
+        choices=(BM25, DENSE),
+        default=BM25,
+        metavar="NAME",
+        help="What is to search it; dense: BM25 can, too.",
+    )
+    add("--encoder", metavar="NAME", help="For dense: folder or hub name of a model; or search.dense.encoder.")
+    _config(parser)
 
 
 def _search(parser: argparse.ArgumentParser) -> None:
