@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from stepsearch.cli.arguments import DENSE
+from stepsearch.cli.main import silence_loading_bars
 from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.config import load_config
 from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
@@ -43,6 +44,7 @@ def _index_for_dense(args: argparse.Namespace) -> None:
     # Brings torch.
     from stepsearch.cli.index_dense import dense_settings, make_vectors
 
+    silence_loading_bars()
     search = dense_settings(args)
     # What is wrong with the encoder is said before hours of reading, too.
     load_encoder(search.dense, Patience.of(search), args.output)
