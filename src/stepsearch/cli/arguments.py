@@ -2,17 +2,21 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from rich_argparse import ArgumentDefaultsRichHelpFormatter
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
+BM25, DENSE = "bm25", "dense"
 FORMATS = ("verl", "jsonl", "processed", "corpus")
 DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
-_WITHOUT_SETTINGS = ("prepare-data", "index", "audit", "export", "report", "compare-results", "push")
+_WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report", "compare-results", "push")
+_OVERRIDE = re.compile(r"[^\s=-][^\s=]*=")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -90,7 +94,7 @@ def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]
         SystemExit: with code 2.
     """
     known = [name for action in command._actions for name in action.option_strings]
-    for flag in flags:
+    for flag in takewhile(lambda flag: flag != "--", flags):
         name = flag.partition("=")[0]
         if name.startswith("--") and name != "--" and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -98,13 +102,17 @@ def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]
 
 
 def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Return the flags and the override tokens: those with `=` that are neither an option nor an option's value."""
+    """Return the flags and the override tokens: those with a key before `=` that are no option's value.
+
+    Nothing after `--` is an override, so that any text can be asked for.
+    """
     flags: list[str] = []
     overrides: list[str] = []
-    for previous, token in zip(["", *argv], argv, strict=False):
-        is_override = "=" in token and not token.startswith("-") and previous not in options_with_a_value
+    end = argv.index("--") if "--" in argv else len(argv)
+    for previous, token in zip(["", *argv[:end]], argv[:end], strict=False):
+        is_override = _OVERRIDE.match(token) is not None and previous not in options_with_a_value
         (overrides if is_override else flags).append(token)
-    return flags, overrides
+    return [*flags, *argv[end:]], overrides
 
 
 def _options_with_a_value(parser: argparse.ArgumentParser) -> frozenset[str]:
@@ -339,11 +347,22 @@ def _index(parser: argparse.ArgumentParser) -> None:
         "or knowledge bases; joined.",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="The knowledge base; replaced where there is one.")
+    add(
+        "--engine",
+        choices=(BM25, DENSE),
+        default=BM25,
+        metavar="NAME",
+        help="What is to search it; dense: BM25 can, too.",
+    )
+    add("--encoder", metavar="NAME", help="For dense: folder or hub name of a model; or search.dense.encoder.")
+    _config(parser)
 
 
 def _search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("query", metavar="QUERY", help="What to search for.")
+    add(
+        "query", metavar="QUERY", help="What to search for; after -- and last, where it looks like a flag or a setting."
+    )
     add(
         "--index",
         dest="knowledge_base",

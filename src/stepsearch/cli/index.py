@@ -1,4 +1,4 @@
-"""`stepsearch index`: passages of any kind to a knowledge base with its BM25 index."""
+"""`stepsearch index`: passages of any kind to a knowledge base with its BM25 index, and vectors where asked for."""
 
 import argparse
 import time
@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from stepsearch.cli.arguments import DENSE
+from stepsearch.cli.main import silence_loading_bars
 from stepsearch.cli.progress import Advance, StageProgress, open_console, say
+from stepsearch.config import load_config
 from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
 from stepsearch.data.passage_files import read_passages
-from stepsearch.errors import DataError
+from stepsearch.errors import ConfigError, DataError
+from stepsearch.search import Patience
 from stepsearch.search.bm25_search import INDEX_FOLDER, Progress
 from stepsearch.search.corpus_indexing import has_been_read, index_corpus
+from stepsearch.search.encoders import load_encoder
 from stepsearch.search.stored_passages import ADDED_FOLDER, StoredPassages
 from stepsearch.types import Passage
 
@@ -19,12 +24,35 @@ _NOTE_EVERY = 1000
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages of all inputs, index them, and say how to search them.
+    """Read the passages of all inputs, index them for the engine that is asked for, and say how to search them.
 
     Raises:
+        ConfigError: a setting is wrong.
         DataError: an input cannot be read, or the output is something else than a knowledge base.
-        SearchError: the passages hold no words.
+        SearchError: the passages hold no words, or the encoder cannot be loaded or fails.
     """
+    if args.engine == DENSE:
+        _index_for_dense(args)
+    else:
+        load_config(args.config, args.overrides)
+        if args.encoder is not None:
+            raise ConfigError("--encoder makes vectors: say --engine dense with it, or leave it out")
+        _index_for_bm25(args)
+
+
+def _index_for_dense(args: argparse.Namespace) -> None:
+    # Brings torch.
+    from stepsearch.cli.index_dense import dense_settings, make_vectors
+
+    silence_loading_bars()
+    search = dense_settings(args)
+    # What is wrong with the encoder is said before hours of reading, too.
+    load_encoder(search.dense, Patience.of(search), args.output)
+    _index_for_bm25(args)
+    make_vectors(open_console(), args.output, search)
+
+
+def _index_for_bm25(args: argparse.Namespace) -> None:
     console, started = open_console(), time.perf_counter()
     # What is wrong with the names is said before hours of reading.
     require_replaceable(args.output)
@@ -48,6 +76,8 @@ def _require_inputs(paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
+        if path.is_dir() and not (path / MANIFEST_FILE).is_file():
+            raise DataError(f"{path} is a folder and no knowledge base: name the files in it with --input")
 
 
 def _sources(paths: Sequence[Path]) -> str:

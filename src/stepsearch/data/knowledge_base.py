@@ -240,7 +240,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         reason = f"has no {MANIFEST_FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise DataError(
-            f"{folder} is no knowledge base: it {reason}; make one with prepare-data --build-knowledge-base"
+            f"{folder} is no knowledge base: it {reason}; make one with stepsearch index, "
+            "or with prepare-data --build-knowledge-base"
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

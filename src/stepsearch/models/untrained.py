@@ -23,10 +23,11 @@ def untrained_policy(config: PreTrainedConfig, settings: ModelSettings) -> StepS
         ModelError: transformers has no causal LM of that kind, or it has fewer tokens than the tiny tokenizer.
     """
     kind: Any = config.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    attention = None if settings.attention == "auto" else settings.attention
     try:
         with chosen_device(settings.device):
             causal_lm = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config), dtype=kind or torch.float32, attn_implementation=settings.attention
+                copy.deepcopy(config), dtype=kind or torch.float32, attn_implementation=attention
             )
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).split())[:200]

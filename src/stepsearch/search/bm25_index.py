@@ -21,14 +21,19 @@ from stepsearch.search.bm25_query import K1, B, Hits, LengthNorm, QueryTerm, Ran
 # With fewer documents numpy is fast enough, and numba takes half a second to import.
 COMPILED_FROM = 20_000
 
-_WORD = re.compile(r"\w+")
+# Chinese and Japanese put no spaces between words: ideographs and hiragana are words of their own, as in Lucene's
+# standard tokenizer.
+_ALONE = "\u3041-\u3096\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+_ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _REMEMBERED_WORDS = 1 << 14
 _bound = attrgetter("bound")
 
 
 def index_terms(text: str) -> list[str]:
     """Return the words of a text as they are indexed and asked for: lower case, no stemming, no stop words left out."""
-    return _WORD.findall(text.lower())
+    # The same words, found faster where only ASCII is.
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text.lower())
 
 
 class BM25Index:

@@ -140,7 +140,7 @@ def _required(knowledge_base: Path | None, engine_type: str) -> Path:
     if knowledge_base is None:
         raise SearchError(
             f"search.engine_type {engine_type} searches a knowledge base, and there is none: name its folder with "
-            "search.knowledge_base=DIR, or make one with prepare-data --build-knowledge-base"
+            "search.knowledge_base=DIR, or make one with stepsearch index"
         )
     return knowledge_base
 

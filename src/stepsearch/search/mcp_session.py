@@ -104,7 +104,10 @@ class MCPSession:
         except Exception as error:
             # Whether the server still lives is not known: the next call finds out with a new connection.
             self.close()
-            raise SearchError(f"the MCP server {self._server.name} failed: {_reason(error)}") from None
+            reason = _reason(error)
+            if isinstance(error, FileNotFoundError | PermissionError):
+                reason = "its program cannot be started; name another, or its full path, with search.mcp.command"
+            raise SearchError(f"the MCP server {self._server.name} failed: {reason}") from None
 
 
 class _Connection:

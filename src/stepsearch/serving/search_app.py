@@ -65,17 +65,21 @@ class SearchApp:
     Args:
         retrieve: answers `/retrieve`.
         pages: answers everything else, and is started and stopped with the server.
+        metrics: counts those that are turned away.
         token: what clients must show, but for `/healthz`.
     """
 
-    def __init__(self, retrieve: RetrieveEndpoint, pages: FastAPI, token: str | None) -> None:
+    def __init__(self, retrieve: RetrieveEndpoint, pages: FastAPI, metrics: ServerMetrics, token: str | None) -> None:
         self._retrieve = retrieve
         self._pages = pages
+        self._metrics = metrics
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or start and stop with the server."""
         if scope["type"] == "http" and not self._may_enter(scope):
+            if scope["path"] == RETRIEVE:
+                self._metrics.answered(401, 0.0)
             body = problem("this server wants a bearer token: send the header Authorization: Bearer TOKEN")
             await respond(send, 401, body, {"WWW-Authenticate": "Bearer"})
         elif scope["type"] == "http" and scope["path"] == RETRIEVE:
@@ -129,7 +133,7 @@ def search_app(
     if mcp is not None:
         # Without sessions, because the next request may reach another worker.
         pages.router.routes += mcp.streamable_http_app(host=mcp_host or "", stateless_http=True).routes
-    return SearchApp(RetrieveEndpoint(batched, settings, metrics), pages, settings.token)
+    return SearchApp(RetrieveEndpoint(batched, settings, metrics), pages, metrics, settings.token)
 
 
 def batched_search(

@@ -82,5 +82,23 @@ def test_what_cannot_be_read_or_replaced_is_refused(text: Path, capsys: pytest.C
     assert "is no knowledge base" in capsys.readouterr().err
     assert main(["index", "--input", str(text.parent / "none"), "--output", str(text.parent / "kb")]) == 2
     assert "does not exist" in capsys.readouterr().err
+    assert main(["index", "--input", str(text.parent / "own"), "--output", str(text.parent / "kb")]) == 2
+    assert "is a folder and no knowledge base: name the files in it" in capsys.readouterr().err
+    assert not (text.parent / "kb").exists()
     assert main(["search", "fox", "--index", str(text.parent / "none")]) == 2
     assert "is not there" in capsys.readouterr().err
+
+
+def test_any_text_can_be_asked_for(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(text.parent / "kb")
+    text.write_text("E=mc2 is Einstein's.\n北京是中国的首都。\n", encoding="utf-8")
+    main(["index", "--input", str(text), "--output", folder])
+    capsys.readouterr()
+    assert main(["search", "what is E=mc2", "--index", folder]) == 0
+    assert "Einstein" in capsys.readouterr().out
+    assert main(["search", "--index", folder, "search.top_k=1", "--", "E=mc2"]) == 0
+    assert "Einstein" in capsys.readouterr().out
+    assert main(["search", "--index", folder, "--", "--mc2"]) == 0
+    assert "Einstein" in capsys.readouterr().out
+    assert main(["search", "首都在哪里", "--index", folder]) == 0
+    assert "北京" in capsys.readouterr().out

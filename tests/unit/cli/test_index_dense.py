@@ -27,6 +27,25 @@ def test_a_knowledge_base_gets_vectors_and_is_searched_with_them(
     assert [passage.text for passage in engine.search("wolf", 1)] == ["grey wolf"]
 
 
+def test_index_makes_both_indexes_in_one_go(
+    word_encoder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("red fox\ngrey wolf\n", encoding="utf-8")
+    folder = str(tmp_path / "kb")
+    command = ["index", "--input", str(tmp_path / "text.txt"), "--output", folder]
+    assert main([*command, "--engine", "dense"]) == 2
+    assert "set search.dense.encoder" in capsys.readouterr().err
+    encoder = ["--encoder", str(word_encoder("red fox grey wolf"))]
+    assert main([*command, *encoder]) == 2
+    assert "say --engine dense with it" in capsys.readouterr().err
+    assert not (tmp_path / "kb").exists()
+    assert main([*command, "--engine", "dense", *encoder]) == 0
+    for engine in ("bm25", "dense"):
+        capsys.readouterr()
+        assert main(["search", "wolf", "--index", folder, "--top-k", "1", f"search.engine_type={engine}"]) == 0
+        assert capsys.readouterr().out.endswith("   grey wolf\n")
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index-dense", "--knowledge-base", str(tmp_path / "none"), "--encoder", "x"]) == 2
     assert "is no knowledge base" in capsys.readouterr().err

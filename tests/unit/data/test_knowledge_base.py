@@ -104,7 +104,7 @@ def test_opening_and_reading_one_keeps_none_of_the_others_in_memory(folder):
 
 
 def test_absent_folder_and_folder_without_manifest(folder):
-    with pytest.raises(DataError, match="does not exist; make one with prepare-data"):
+    with pytest.raises(DataError, match="does not exist; make one with stepsearch index"):
         KnowledgeBase.open(folder)
     folder.mkdir()
     with pytest.raises(DataError, match=r"has no manifest\.json; make one"):

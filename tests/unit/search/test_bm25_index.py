@@ -21,7 +21,17 @@ def lucene_score(tf: int, length: int, df: int, k1: float = 1.2, b: float = 0.75
 
 
 def test_terms_are_lower_case_words() -> None:
-    assert index_terms("Élan-vital, the 3rd O'Neill_x 北京!") == ["élan", "vital", "the", "3rd", "o", "neill_x", "北京"]
+    assert index_terms("Élan-vital, the 3rd O'Neill_x 北京!") == [
+        "élan",
+        "vital",
+        "the",
+        "3rd",
+        "o",
+        "neill_x",
+        "北",
+        "京",
+    ]
+    assert index_terms("東京タワーはTokyoに") == ["東", "京", "タワー", "は", "tokyo", "に"]
     assert index_terms("?!") == []
 
 

@@ -82,7 +82,7 @@ def test_what_the_server_has_not_is_named_at_the_start(mcp_url: str, options: An
 @pytest.mark.parametrize(
     ("server", "problem"),
     [
-        (MCPServer(("no-such-program-anywhere",)), "No such file"),
+        (MCPServer(("no-such-program-anywhere",)), r"cannot be started; name .* with search\.mcp\.command"),
         (MCPServer((sys.executable, "-c", "")), "Connection closed"),
         (MCPServer(url="http://127.0.0.1:9/mcp"), "failed"),
     ],

@@ -46,6 +46,16 @@ def test_the_docs_describe_every_page(serve: Any, engine: Any) -> None:
     assert get(serve, engine, "/docs").status_code == 200
 
 
+def test_those_who_are_turned_away_are_counted(serve: Any, engine: Any) -> None:
+    async def ask() -> str:
+        async with serve(engine, token="s3cret") as client:
+            await client.post("/retrieve", json=QUERY)
+            await client.get("/metrics")
+            return (await client.get("/metrics", headers={"Authorization": "Bearer s3cret"})).text
+
+    assert 'stepsearch_search_requests_total{status="401"} 1\n' in asyncio.run(ask())
+
+
 @pytest.mark.parametrize("path", ["/retrieve", "/metrics", "/docs", "/openapi.json", "/nowhere"])
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer", "Bearer s3cret ", "Basic s3cret", "bearer s3cret"])
 def test_the_token_opens_everything(serve: Any, engine: Any, path: str, header: str | None) -> None:

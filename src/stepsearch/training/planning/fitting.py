@@ -50,7 +50,7 @@ def savings(config: Config) -> list[tuple[str, ...]]:
     shorter = (f"training.microbatch_tokens={length}",) if settings.microbatch_tokens > length else ()
     again = () if settings.gradient_checkpointing else ("training.gradient_checkpointing=true",)
     without = ("training.kl_mode=none",) if reads_reference(settings) and not config.lora.rank else ()
-    adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.parallel=ddp")
+    adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.parallel=ddp", "training.offload=none")
     may_offload = settings.offload == "none" and settings.parallel != "fsdp" and not config.lora.rank
     offloaded = ("training.offload=all",) if may_offload else ()
     groups = [*slots, shorter, again, (*again, *shorter), offloaded, without]
