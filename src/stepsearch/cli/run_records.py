@@ -85,6 +85,7 @@ def run_record(
         method=method,
         seed=config.seed,
         base_model=base if before is None else before.base_model,
+        base_folder=_base_folder(config.model.name) if before is None else before.base_folder,
         questions=tuple(used),
         corpus=_corpus(config, questions),
         settings=changed_settings(config),
@@ -172,6 +173,12 @@ def _used(use: str, file: Path | None, questions: Sequence[Question]) -> Questio
 def _base_model(name: str) -> str | None:
     """Return a hub name; None for a folder and for the tiny policy."""
     return name if name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).exists() else None
+
+
+def _base_folder(name: str) -> str | None:
+    """Return a folder's own name, without the path, which may be private; None for anything else."""
+    folder = Path(name).expanduser()
+    return folder.resolve().name if folder.is_dir() else None
 
 
 def _run_of_base(name: str) -> RunRecord | None:

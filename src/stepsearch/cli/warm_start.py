@@ -95,6 +95,9 @@ def _record(config: Config, args: argparse.Namespace, count: int) -> dict[str, A
     run = run_record(config, WARM_START, (), Origin(command=typed_command(args.typed)))
     file: Path = args.demonstrations or args.musique_path
     run = replace(run, questions=(QuestionsUsed("demonstrations", file.name, {"": count}),))
+    if args.demonstrations is not None:
+        # What the demonstrations found came with them: nothing was searched here.
+        run = replace(run, corpus=None)
     return {**model_record(config), RUN: run.to_json()}
 
 

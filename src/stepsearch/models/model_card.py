@@ -75,8 +75,8 @@ def _evaluation(result: Result) -> EvalResult:
 def _title(run: RunRecord | None) -> str:
     if run is None:
         return "A policy that searches"
-    base = "the tiny policy" if run.base_model is None else run.base_model.rpartition("/")[2]
-    return f"{base}, {run.method}"
+    hub_name = None if run.base_model is None else run.base_model.rpartition("/")[2]
+    return f"{hub_name or run.base_folder or 'the tiny policy'}, {run.method}"
 
 
 def _introduction(run: RunRecord | None) -> str:
@@ -86,7 +86,8 @@ def _introduction(run: RunRecord | None) -> str:
     )
     if run is None:
         return f"{what}."
-    start = "" if run.base_model is None else f", from {_code(run.base_model)}"
+    base = run.base_model or run.base_folder
+    start = "" if base is None else f", from {_code(base)}"
     steps = "" if run.step is None or run.total_steps is None else f", after step {run.step} of {run.total_steps}"
     return f"{what} by {run.method}{start}{steps}."
 

@@ -81,6 +81,7 @@ class RunRecord:
     Attributes:
         method: how the weights came about, such as StePPO.
         base_model: hub name of the model that it began with; None for one made on the spot, or not known.
+        base_folder: name of the folder that it began with, where that is no model of a hub; None for the tiny policy.
         seed: of the run.
         step: whole training steps taken when the model was saved; None where steps are not what was taken.
         total_steps: of how many.
@@ -95,6 +96,7 @@ class RunRecord:
     method: str
     seed: int
     base_model: str | None = None
+    base_folder: str | None = None
     step: int | None = None
     total_steps: int | None = None
     questions: tuple[QuestionsUsed, ...] = ()

@@ -87,6 +87,13 @@ def test_nothing_is_invented() -> None:
     assert "# the tiny policy, warm start" in content
 
 
+def test_a_model_that_began_in_a_folder_is_named_by_it() -> None:
+    content = model_card(RunRecord(method="StePPO", seed=0, base_folder="my-llama"), "question")
+    assert "# my-llama, StePPO" in content
+    assert "Made with StepSearch by StePPO, from `my-llama`." in content
+    assert "base_model" not in ModelCard(content).data.to_dict()
+
+
 def test_a_model_of_unknown_origin_has_a_card_too() -> None:
     content = model_card(None, "question")
     assert ModelCard(content).data.library_name == "transformers"

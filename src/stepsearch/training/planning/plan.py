@@ -135,6 +135,8 @@ def refuse_impossible(config: Config, shape: ModelShape, assumed: Assumptions) -
             f"model.dtype={config.model.dtype}: training's small steps vanish in 16-bit weights; set "
             "model.dtype=float32 (and training.mixed_precision=bf16 for the speed), or train adapters with lora.rank=32"
         )
+    if config.rollout.engine == "vllm" and assumed.devices > 1:
+        raise ConfigError("rollout.engine=vllm is for training in one process: set rollout.engine=in_process")
     episodes = episodes_of(config)
     if settings.minibatch_size is not None and settings.minibatch_size > episodes:
         raise ConfigError(

@@ -183,6 +183,11 @@ def test_impossible_combinations_name_the_key(overrides: list[str], message: str
         plan_of(*overrides)
 
 
+def test_vllm_in_the_process_is_for_one_device() -> None:
+    with pytest.raises(ConfigError, match=r"rollout\.engine=vllm is for training in one process"):
+        plan_of("rollout.engine=vllm", assumed=replace(CORE, devices=2))
+
+
 def test_a_minibatch_has_an_episode_for_every_device() -> None:
     with pytest.raises(ConfigError, match=r"training\.minibatch_size=4 leaves some of 8 devices without an episode"):
         plan_of("training.minibatch_size=4", assumed=replace(CORE, devices=8))
