@@ -112,8 +112,8 @@ def _outcome(processes: Sequence[_Process], codes: Sequence[int | None]) -> int:
     failed = [(rank, code) for rank, code in enumerate(codes) if code]
     if not failed:
         return 0
-    # Those that only miss another process come after it.
-    rank, code = min(failed, key=lambda pair: pair[1] == LOST)
+    # Those that only miss another process come after it; letting go of it, some abort.
+    rank, code = min(failed, key=lambda pair: pair[1] in (LOST, -signal.SIGABRT))
     messages = processes[rank].messages
     if messages is not None:
         messages.seek(0)
