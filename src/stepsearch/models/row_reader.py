@@ -106,14 +106,14 @@ class RowReader:
             self.reserve(chunk.slot, int(self._lengths[chunk.slot]) + len(chunk.token_ids))
         tokens = sum(len(chunk.token_ids) for chunk in reading.chunks)
         size = CHUNK_SIZES[bisect_left(CHUNK_SIZES, tokens)] if tokens <= CHUNK_SIZES[-1] else tokens
-        logits = self._run(size, self._inputs(reading, tokens, size))
+        logits = self._run(size, self._inputs(reading, size))
         self._lengths[reading.slots] += 1
         for chunk in reading.chunks:
             self._lengths[chunk.slot] += len(chunk.token_ids)
         wanted = [*reading.slots.tolist(), *(chunk.slot for chunk in reading.chunks if chunk.sample)]
         return logits[torch.tensor(wanted, dtype=torch.int64).to(logits.device)]
 
-    def _inputs(self, reading: Reading, tokens: int, size: int) -> NDArray[np.int64]:
+    def _inputs(self, reading: Reading, size: int) -> NDArray[np.int64]:
         """Return what `_step` is made of: one token of each slot, then those of the chunks slot by slot, filled up."""
         slots = len(self._lengths)
         chunks = sorted(reading.chunks, key=lambda chunk: chunk.slot)
