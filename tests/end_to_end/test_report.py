@@ -132,6 +132,12 @@ def test_a_mistake_is_one_line_and_leaves_no_page(tmp_path: Path, capsys: pytest
     assert not (results / "report.html").exists()
 
 
+def open_view(page: Any, name: str) -> None:
+    """Follow a link of the menu: the view is drawn when the browser tells of the new address, after the click."""
+    page.get_by_role("link", name=name).click()
+    page.locator(f"#view-{name.lower()}").wait_for()
+
+
 def shown(page: Any) -> str:
     return page.locator("#count").inner_text()
 
@@ -150,13 +156,13 @@ def test_figures_and_curves_are_drawn(page: Any) -> None:
     assert "n = 1,948" in row
     assert musique.locator("svg[role=img]").count() == 3
     assert musique.locator(".legend li").all_inner_texts() == ["mine", "direct", "other"]
-    page.get_by_role("link", name="Training").click()
+    open_view(page, "Training")
     assert page.locator("#view-training figure").count() == 2
     assert page.locator("#view-training .curve").first.get_attribute("points").count(",") == 9
 
 
 def test_filters_and_find_over_two_thousand_trajectories(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     assert shown(page) == f"{EPISODES + 51:,} in all"
     # Only what is in sight is in the page.
     assert page.locator(".row").count() < 40
@@ -179,7 +185,7 @@ def test_filters_and_find_over_two_thousand_trajectories(page: Any) -> None:
 
 
 def test_keys_move_through_trajectories(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.locator("#list").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
         page.keyboard.press(key)
@@ -194,7 +200,7 @@ def test_keys_move_through_trajectories(page: Any) -> None:
 
 
 def test_a_trajectory_says_what_each_search_earned(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.locator(".row").nth(1).click()
     tags = ", ".join(page.locator(".block > .tag").all_inner_texts())
     assert tags == (
@@ -210,7 +216,7 @@ def test_a_trajectory_says_what_each_search_earned(page: Any) -> None:
 
 
 def test_two_runs_on_the_same_question(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.locator("#by-dataset").select_option("musique")
     page.locator(".row").first.click()
     assert page.locator(".episode h3").all_inner_texts() == ["mine", "other"]
@@ -222,7 +228,7 @@ def test_two_runs_on_the_same_question(page: Any) -> None:
 
 
 def test_tokens_with_reward_value_and_advantage(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.locator("#by-source").select_option("training")
     page.locator(".row").first.click()
     assert page.locator(".token").count() == 6
@@ -236,7 +242,7 @@ def test_tokens_with_reward_value_and_advantage(page: Any) -> None:
 
 
 def test_retrieved_text_does_nothing(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.get_by_label("Find").fill("window.harmed")
     seconds_until(page, "1 of 2,051")
     page.locator(".row").first.click()
@@ -272,9 +278,9 @@ def test_on_a_phone(page: Any) -> None:
 
     page.set_viewport_size({"width": 375, "height": 812})
     assert too_wide() == 0
-    page.get_by_role("link", name="Training").click()
+    open_view(page, "Training")
     assert too_wide() == 0
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     assert too_wide() == 0
     page.locator(".row").nth(2).click()
     assert page.locator(".episode").first.is_visible()
@@ -289,7 +295,7 @@ def test_on_a_phone(page: Any) -> None:
 
 
 def test_every_control_has_a_name(page: Any) -> None:
-    page.get_by_role("link", name="Trajectories").click()
+    open_view(page, "Trajectories")
     page.locator(".row").first.click()
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, select, input, a, summary, [role=listbox], [role=img]")]
