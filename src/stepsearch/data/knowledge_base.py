@@ -12,7 +12,6 @@ Passages and offsets are memory-mapped; a passage is decoded when it is asked fo
 import hashlib
 import json
 import mmap
-import os
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsearch.data.seen_hashes import SeenHashes
+from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
@@ -215,12 +215,7 @@ def replace_knowledge_base(source: Path, target: Path) -> None:
         DataError: `target` holds something else.
     """
     require_replaceable(target)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(source, target)
 
 
 def require_replaceable(folder: Path) -> None:
