@@ -21,14 +21,8 @@ from torch import nn
 
 from stepsearch.errors import ModelError
 from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
-from stepsearch.models.held_requests import (
-    NOT_FINITE,
-    HeldRequest,
-    all_end_ids,
-    check_extension,
-    check_size,
-    longest_request,
-)
+from stepsearch.models.end_ids import all_end_ids
+from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, check_extension, check_size, longest_request
 from stepsearch.models.kv_pools import shape_of
 from stepsearch.models.packed_forward import LayeredForward, PackedForward, WholeForward
 from stepsearch.models.packed_step import Chunk, Reading

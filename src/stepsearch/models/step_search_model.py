@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from stepsearch.config import Config, ModelSettings, as_mapping
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ACTOR, Adapters, using
-from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
+from stepsearch.models.end_ids import end_ids
+from stepsearch.models.model_folder import load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
 from stepsearch.models.output_head import OutputHead, score_tokens
 from stepsearch.models.tensor_shares import whole_tensor
 from stepsearch.models.tokenization import ModelTokenizer
