@@ -8,21 +8,9 @@ from typing import Any
 import numpy as np
 
 from stepsearch.evaluation.bootstrap import RESAMPLES, Interval, Numbers, Resampled, resample, resample_seeds
+from stepsearch.evaluation.learning_curves import Curve, curves_of, first_step_with, mean_over_training
 from stepsearch.evaluation.scores import QuestionScores
 
-Curve = Sequence[Mapping[str, float]]
-"""A run's metrics, step by step, as `logs/metrics.jsonl` has them."""
-
-CURVES = {
-    "dev_em": "eval/em",
-    "answer_f1": "reward/answer",
-    "golden_recall": "rollout/golden_recall",
-    "searches_per_question": "rollout/searches_per_question",
-    "kl_to_reference": "policy/kl_to_reference",
-    "format_rate": "rollout/format_rate",
-}
-"""Curve to the metric that it follows. `dev_em` is the mean over the dev data sets; the others but the KL are of the
-training episodes, which are sampled."""
 TARGETS = (0.5, 0.8)
 """Dev EM whose first step is reported."""
 LEARNING = "dev_em_over_training"
@@ -145,32 +133,8 @@ def compare_runs(results: Sequence[RunResult], before: Sequence[RunResult], meth
         differences={name: {**differences.get(name, {}), **learned_differences[name]} for name in methods[1:]},
         paired=paired,
         steps_to={name: _steps_to(runs) for name, runs in by_method.items()},
-        curves={name: _curves(runs) for name, runs in by_method.items()},
+        curves={name: curves_of([run.curve for run in runs]) for name, runs in by_method.items()},
     )
-
-
-def dev_em(metrics: Mapping[str, float]) -> float:
-    """Return the mean EM over a step's dev data sets; nan where the step has no evaluation."""
-    values = [value for key, value in metrics.items() if key.startswith("eval/") and key.endswith("/em")]
-    return sum(values) / len(values) if values else math.nan
-
-
-def mean_over_training(curve: Curve, last_step: int) -> float:
-    """Return the mean of dev EM over the steps up to `last_step`: the area under the line through its evaluations.
-
-    A run that ended earlier is taken to have stayed where it was.
-    """
-    points = [(step["step"], dev_em(step)) for step in curve if not math.isnan(dev_em(step))]
-    if len(points) < 2:
-        return points[0][1] if points else math.nan
-    steps, values = (list(part) for part in zip(*points, strict=True))
-    grid = np.arange(steps[0], last_step + 1)
-    return float(np.trapezoid(np.interp(grid, steps, values), grid) / max(last_step - steps[0], 1))
-
-
-def first_step_with(curve: Curve, target: float) -> int | None:
-    """Return the first evaluated step whose dev EM is at least the target."""
-    return next((int(step["step"]) for step in curve if dev_em(step) >= target), None)
 
 
 def figure_terms(greedy: QuestionScores, sampled: QuestionScores) -> dict[str, tuple[list[float], list[float]]]:
@@ -268,21 +232,6 @@ def _learning_figures(
 
 def _steps_to(runs: Sequence[RunResult]) -> dict[float, tuple[int | None, ...]]:
     return {target: tuple(first_step_with(run.curve, target) for run in runs) for target in TARGETS}
-
-
-def _curves(runs: Sequence[RunResult]) -> dict[str, tuple[list[int], Numbers]]:
-    curves: dict[str, tuple[list[int], Numbers]] = {}
-    for name, key in CURVES.items():
-        of_seeds = [_points(run.curve, name, key) for run in runs]
-        steps = sorted(set().union(*of_seeds))
-        if steps:
-            curves[name] = (steps, np.array([[points.get(step, math.nan) for step in steps] for points in of_seeds]))
-    return curves
-
-
-def _points(curve: Curve, name: str, key: str) -> dict[int, float]:
-    values = {int(step["step"]): dev_em(step) if name == "dev_em" else step.get(key, math.nan) for step in curve}
-    return {step: value for step, value in values.items() if not math.isnan(value)}
 
 
 def _figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:

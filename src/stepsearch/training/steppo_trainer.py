@@ -36,13 +36,14 @@ from stepsearch.training.networks import give_adapters, prepare_networks, prepar
 from stepsearch.training.offload import is_offloaded, lent
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
-from stepsearch.training.processes import SharingRunner, join_processes
+from stepsearch.training.processes import join_processes
 from stepsearch.training.reading import Readings, read_batch, reads_policy, reads_reference
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress
 from stepsearch.training.saved_run import SavedRun
 from stepsearch.training.schedules import question_indices, total_steps
 from stepsearch.training.sharding import whole
+from stepsearch.training.sharing_runner import SharingRunner
 from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
