@@ -86,12 +86,15 @@ def build_policy(
     """
     if config.model.name != TINY:
         return StepSearchModel.load(config.model)
-    causal_lm, hf_tokenizer = build_tiny_policy(config.seed)
+    causal_lm, hf_tokenizer = build_tiny_policy(config.seed, config.model.tiny_width, config.model.tiny_layers)
     style = "question" if config.model.prompt == "auto" else config.model.prompt
     tokenizer = ModelTokenizer(hf_tokenizer, style)
+    policy = StepSearchModel(causal_lm, tokenizer)
+    if config.model.device != "auto":
+        policy.to(chosen_device(config.model.device))
     check_prompts(questions, tokenizer, config)
     warm_start(
-        causal_lm,
+        policy.causal_lm,
         questions,
         DemonstrationWriter(
             guard(search, config.search), top_k=config.search.top_k, max_searches=config.reward.max_search_steps
@@ -100,8 +103,7 @@ def build_policy(
         config.warm_start,
         seed=config.seed,
         exchangeable=name_token_groups(hf_tokenizer),
-        workers=usable_workers(config.training, causal_lm.device),
+        workers=usable_workers(config.training, policy.causal_lm.device),
         on_update=lambda update: advance(1 / update.updates, f"loss {update.loss:.2f}"),
     )
-    policy = StepSearchModel(causal_lm, tokenizer)
-    return policy if config.model.device == "auto" else policy.to(chosen_device(config.model.device))
+    return policy

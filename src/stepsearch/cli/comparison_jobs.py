@@ -39,6 +39,7 @@ from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import JobProgress, Report
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger, is_finished
+from stepsearch.cli.starting_policy import load_saved
 from stepsearch.config import Config, as_mapping
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError
@@ -174,7 +175,7 @@ class Start:
             ModelError: it cannot be loaded.
         """
         if self.config.model.name == TINY:
-            return StepSearchModel.load(self.folder / "warm_start")
+            return load_saved(self.folder / "warm_start", self.config)
         return StepSearchModel.load(self.config.model)
 
     @contextmanager
@@ -272,7 +273,7 @@ class Run:
         train_run(config, self.start.files, self.start.load_policy(), folder, begun, advance)
 
     def _evaluate(self, config: Config, folder: RunFolder, advance: Advance) -> None:
-        policy = StepSearchModel.load(folder.best_model)
+        policy = load_saved(folder.best_model, config)
         evaluate_model(config, policy, self.start.files.read_test(config), self.after, advance)
         _write_scores(self.after, folder.results / SCORES)
 

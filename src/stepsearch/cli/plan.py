@@ -15,7 +15,7 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.plan_tables import plan_tables
 from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import open_console, say
-from stepsearch.config import Config, load_config
+from stepsearch.config import Config, ModelSettings, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import PUBLISHED, ModelShape, adapter_parameters, find_config, shape_of_config
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         ModelError: the model's dimensions cannot be found, or, to measure, it cannot be loaded.
     """
     config = load_config(args.config, args.overrides)
-    hf_config, source = (tiny_config(), "built in") if config.model.name == TINY else find_config(config.model.name)
+    hf_config, source = _find_config(config.model)
     shape, assumed = shape_of_config(hf_config, source), assumptions(args, config)
     questions = len(read_questions(args.musique_path)) if args.musique_path else None
 
@@ -91,6 +91,13 @@ def _default_device(config: Config, measure: bool) -> Device:
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         return replace(DEVICES["h100"], name=properties.name, memory_bytes=properties.total_memory)
     return DEVICES["cpu" if measure or config.model.name == TINY else "h100"]
+
+
+def _find_config(settings: ModelSettings) -> tuple[PreTrainedConfig, str]:
+    """Return the policy's configuration, and where it is from."""
+    if settings.name == TINY:
+        return tiny_config(settings.tiny_width, settings.tiny_layers), "built in"
+    return find_config(settings.name)
 
 
 def _policy_to_measure(config: Config, hf_config: PreTrainedConfig, source: str) -> StepSearchModel:

@@ -37,6 +37,7 @@ from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import Origin, add_results, results_of, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
+from stepsearch.cli.starting_policy import load_saved
 from stepsearch.cli.versions import package_versions
 from stepsearch.config import Config, as_mapping, asked_keys, load_config
 from stepsearch.data import read_questions
@@ -45,7 +46,6 @@ from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.metrics import score_episode
 from stepsearch.evaluation.metrics_table import figures_table
 from stepsearch.models.model_folder import load_hf_tokenizer
-from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.progress import Advance
 from stepsearch.training.checkpoints import check_unused
@@ -141,11 +141,11 @@ class Quickstart:
         start_warm(self._searching_config(), read_questions(self._files.train), self._warm_start, advance, origin)
 
     def _train(self, begun: bool, advance: Advance) -> None:
-        policy = StepSearchModel.load(self._warm_start)
+        policy = load_saved(self._warm_start, self._config)
         train_run(self._searching_config(), self._files, policy, self._folder, begun, advance, self._command)
 
     def _evaluate(self, model: Path, files: PredictionFiles, advance: Advance) -> None:
-        policy = StepSearchModel.load(model)
+        policy = load_saved(model, self._config)
         evaluate_model(self._searching_config(), policy, self._files.read_test(self._config), files, advance)
 
     def _searching_config(self) -> Config:

@@ -1,6 +1,7 @@
 """The policy that a training run starts from, in each of its processes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from rich.console import Console
 from stepsearch.cli.assembly import TINY, build_policy
 from stepsearch.cli.progress import StageProgress, say
 from stepsearch.cli.run_records import WARM_START, Origin, warm_start_record
-from stepsearch.config import Config, ModelSettings
+from stepsearch.config import Config
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.search import SearchEngine
 from stepsearch.training.processes import join_processes
@@ -22,6 +23,15 @@ def device_type(config: Config) -> Literal["cpu", "cuda"]:
     if config.model.device != "auto":
         return config.model.device
     return "cuda" if torch.cuda.is_available() and config.model.name != TINY else "cpu"
+
+
+def load_saved(folder: Path, config: Config) -> StepSearchModel:
+    """Return a policy that a run has saved, as the run itself has it: the same device, type and attention.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
+    return StepSearchModel.load(config.model.model_copy(update={"name": str(folder), "device": device_type(config)}))
 
 
 def starting_policy(
@@ -56,13 +66,12 @@ def starting_policy(
         return build_policy(config, questions, engine)
     processes = join_processes()
     warm_start = folder.checkpoints / "warm_start"
-    saved = ModelSettings(name=str(warm_start), device=device_type(config))
     if processes.gather(resume and warm_start.is_dir())[0]:
         progress.skip(WARM_START)
-        return StepSearchModel.load(saved)
+        return load_saved(warm_start, config)
     if not processes.is_main:
         processes.gather(None)
-        return StepSearchModel.load(saved)
+        return load_saved(warm_start, config)
     if not config.warm_start.phases:
         say(console, "the tiny policy knows nothing: warm_start.phases is empty (config/tiny.yaml has a curriculum)")
     with progress.stage(WARM_START) as advance:

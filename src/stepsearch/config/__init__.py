@@ -13,7 +13,14 @@ from stepsearch.config.learning_settings import (
     WarmStartSettings,
 )
 from stepsearch.config.loading import load_config
-from stepsearch.config.policy_settings import IN_PROCESS, ModelSettings, RolloutSettings, VLLMSettings
+from stepsearch.config.policy_settings import (
+    IN_PROCESS,
+    TINY_LAYERS,
+    TINY_WIDTH,
+    ModelSettings,
+    RolloutSettings,
+    VLLMSettings,
+)
 from stepsearch.config.run_settings import EvaluationSettings, LoggingSettings, WorldSettings
 from stepsearch.config.search_settings import DenseSearchSettings, SearchSettings
 from stepsearch.config.section import Section, as_mapping
@@ -21,6 +28,8 @@ from stepsearch.config.tree import Config, known_keys
 
 __all__ = [
     "IN_PROCESS",
+    "TINY_LAYERS",
+    "TINY_WIDTH",
     "Config",
     "DenseSearchSettings",
     "EvaluationSettings",

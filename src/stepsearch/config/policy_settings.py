@@ -7,6 +7,8 @@ from pydantic import Field
 from stepsearch.config.section import Section
 
 IN_PROCESS = "in_process"
+# The size that was measured to learn to search in minutes (docs/experiment_log.md).
+TINY_WIDTH, TINY_LAYERS = 128, 3
 
 
 class ModelSettings(Section):
@@ -15,6 +17,10 @@ class ModelSettings(Section):
     name: str = Field(
         default="Qwen/Qwen2.5-3B", description="Hub name or folder of a causal LM, or tiny: the embedded one."
     )
+    tiny_width: int = Field(
+        default=TINY_WIDTH, ge=128, multiple_of=128, description="tiny: width of its hidden states."
+    )
+    tiny_layers: int = Field(default=TINY_LAYERS, ge=2, description="tiny: how many it has.")
     max_length: int = Field(default=2048, ge=32, description="Tokens an episode may have, prompt included.")
     dtype: Literal["float32", "bfloat16", "auto"] = Field(default="float32", description="Weights' type when loaded.")
     prompt: Literal["auto", "question", "instructions", "chat"] = Field(

@@ -1,21 +1,31 @@
-"""The embedded tiny policy: an ordinary Qwen2 causal LM of half a million parameters, made on the spot."""
+"""The embedded tiny policy: an ordinary Qwen2 causal LM, by default of half a million parameters, made on the spot."""
 
 import math
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from stepsearch.config import TINY_LAYERS, TINY_WIDTH
 from stepsearch.models.induction_init import set_induction_heads
 from stepsearch.models.tiny_tokenizer import EOS, PAD, build_tiny_tokenizer
 
+_WIDEST_HEAD = 64
 _EMBEDDING_STD = 0.1
 _ROPE_THETA = 10_000.0
 
 
-def build_tiny_policy(seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
-    """Return a new tiny policy and its tokenizer; equal for equal seeds, whatever the global random state."""
+def build_tiny_policy(
+    seed: int, width: int = TINY_WIDTH, layers: int = TINY_LAYERS
+) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+    """Return a new tiny policy and its tokenizer; equal for equal arguments, whatever the global random state.
+
+    Args:
+        seed: draws the weights.
+        width: of the hidden states, a multiple of 128.
+        layers: two or more.
+    """
     tokenizer = build_tiny_tokenizer()
-    causal_lm = Qwen2ForCausalLM(_architecture(tokenizer))
+    causal_lm = Qwen2ForCausalLM(_architecture(tokenizer, width, layers))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         _set_weights(causal_lm, generator)
@@ -23,21 +33,21 @@ def build_tiny_policy(seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
     return causal_lm, tokenizer
 
 
-def tiny_config() -> Qwen2Config:
-    """Return the tiny policy's configuration."""
-    return _architecture(build_tiny_tokenizer())
+def tiny_config(width: int = TINY_WIDTH, layers: int = TINY_LAYERS) -> Qwen2Config:
+    """Return the configuration of a tiny policy of that size."""
+    return _architecture(build_tiny_tokenizer(), width, layers)
 
 
-def _architecture(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
-    """Return the size that was measured to learn to search (docs/experiment_log.md)."""
+def _architecture(tokenizer: Qwen2Tokenizer, width: int, layers: int) -> Qwen2Config:
     ids = tokenizer.get_vocab()
+    heads = width // min(_WIDEST_HEAD, width // 4)
     return Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=2048,
         rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
         tie_word_embeddings=True,
