@@ -109,9 +109,19 @@ def test_the_policy_is_a_function_of_its_seed_alone(causal_lm: Qwen2ForCausalLM)
     assert sum(parameter.numel() for parameter in again.parameters()) < 600_000
 
 
-def test_the_start_weights_look_back_and_lean_towards_what_followed_before() -> None:
+def test_a_larger_policy_is_as_large_as_asked(tokenizer: Qwen2Tokenizer) -> None:
+    width, layers = 384, 4
+    causal_lm, _ = build_tiny_policy(0, width, layers)
+    attention = 3 * width**2 + 2 * width
+    mlp = 3 * width * 2 * width
+    assert causal_lm.num_parameters() == len(tokenizer) * width + layers * (attention + mlp + 2 * width) + width
+    assert causal_lm.config.num_attention_heads == 6
+
+
+@pytest.mark.parametrize(("width", "layers"), [(128, 3), (384, 4)])
+def test_the_start_weights_look_back_and_lean_towards_what_followed_before(width: int, layers: int) -> None:
     """Layer 0 looks one and two tokens back; what followed before is predicted ten times as often as by chance."""
-    causal_lm, _ = build_tiny_policy(0)
+    causal_lm, _ = build_tiny_policy(0, width, layers)
     causal_lm.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(0)
     sequences = torch.stack([torch.randperm(1000, generator=generator)[:40] for _ in range(32)]) + 50
