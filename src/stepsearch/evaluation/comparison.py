@@ -29,7 +29,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class FigureOverSeeds:
     """A figure of one method: the mean over seeds with its interval, and each seed's own; nan where there is none."""
 
     interval: Interval
@@ -67,8 +67,8 @@ class Comparison:
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     questions: tuple[int, ...]
-    figures: Mapping[str, Mapping[str, Figure]]
-    differences: Mapping[str, Mapping[str, Figure]]
+    figures: Mapping[str, Mapping[str, FigureOverSeeds]]
+    differences: Mapping[str, Mapping[str, FigureOverSeeds]]
     paired: bool
     steps_to: Mapping[str, Mapping[float, tuple[int | None, ...]]]
     curves: Mapping[str, Mapping[str, tuple[list[int], Numbers]]]
@@ -167,11 +167,11 @@ def _of_method(results: Sequence[RunResult], method: str, seeds: Sequence[int]) 
 
 def _question_figures(
     columns: Mapping[str, Sequence[RunResult]], reference: str, paired: bool
-) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+) -> tuple[dict[str, dict[str, FigureOverSeeds]], dict[str, dict[str, FigureOverSeeds]]]:
     """Return figures of every column and, where the questions are the same, differences to the reference."""
     groups = [list(columns)] if paired else [[name] for name in columns]
-    figures: dict[str, dict[str, Figure]] = {}
-    differences: dict[str, dict[str, Figure]] = {}
+    figures: dict[str, dict[str, FigureOverSeeds]] = {}
+    differences: dict[str, dict[str, FigureOverSeeds]] = {}
     for group in groups:
         terms = [[figure_terms(run.greedy, run.sampled) for run in columns[name]] for name in group]
         names = list(dict.fromkeys(name for runs in terms for run in runs for name in run))
@@ -180,12 +180,12 @@ def _question_figures(
         for index, column in enumerate(group):
             places = {name: index * len(names) + place for place, name in enumerate(names)}
             figures[column] = {
-                name: Figure(resampled.interval(at), tuple(per_seed[:, at])) for name, at in places.items()
+                name: FigureOverSeeds(resampled.interval(at), tuple(per_seed[:, at])) for name, at in places.items()
             }
             if paired and column not in (reference, BEFORE):
                 base = group.index(reference) * len(names)
                 differences[column] = {
-                    name: Figure(
+                    name: FigureOverSeeds(
                         resampled.difference(at, base + place), tuple(per_seed[:, at] - per_seed[:, base + place])
                     )
                     for place, (name, at) in enumerate(places.items())
@@ -214,7 +214,7 @@ def _column(figures: Mapping[str, tuple[list[float], list[float]]], name: str, p
 
 def _learning_figures(
     by_method: Mapping[str, Sequence[RunResult]], reference: str
-) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+) -> tuple[dict[str, dict[str, FigureOverSeeds]], dict[str, dict[str, FigureOverSeeds]]]:
     """Return mean dev EM over training of every method, and its difference to the reference; seeds are resampled."""
     last_step = max(int(step["step"]) for runs in by_method.values() for run in runs for step in run.curve)
     means = np.array(
@@ -222,11 +222,13 @@ def _learning_figures(
     ).T
     resampled = resample_seeds(means)
     base = list(by_method).index(reference)
-    figures: dict[str, dict[str, Figure]] = {}
-    differences: dict[str, dict[str, Figure]] = {}
+    figures: dict[str, dict[str, FigureOverSeeds]] = {}
+    differences: dict[str, dict[str, FigureOverSeeds]] = {}
     for at, name in enumerate(by_method):
-        figures[name] = {LEARNING: Figure(resampled.interval(at), tuple(means[:, at]))}
-        differences[name] = {LEARNING: Figure(resampled.difference(at, base), tuple(means[:, at] - means[:, base]))}
+        figures[name] = {LEARNING: FigureOverSeeds(resampled.interval(at), tuple(means[:, at]))}
+        differences[name] = {
+            LEARNING: FigureOverSeeds(resampled.difference(at, base), tuple(means[:, at] - means[:, base]))
+        }
     return figures, differences
 
 
@@ -234,7 +236,7 @@ def _steps_to(runs: Sequence[RunResult]) -> dict[float, tuple[int | None, ...]]:
     return {target: tuple(first_step_with(run.curve, target) for run in runs) for target in TARGETS}
 
 
-def _figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def _figures_json(figures: Mapping[str, FigureOverSeeds]) -> dict[str, Any]:
     return {name: figure.to_json() for name, figure in figures.items()}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stepsearch.evaluation.comparison import BEFORE, LEARNING, RunResult, compare_runs
 from stepsearch.evaluation.comparison_tables import comparison_markdown, notes
-from stepsearch.evaluation.plots import plot_curves
+from stepsearch.evaluation.curve_plots import plot_curves
 from stepsearch.evaluation.scores import QuestionScores, read_scores, write_scores
 
 CURVE = [
