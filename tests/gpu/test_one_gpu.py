@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_settings import SMALL
 from toy_run import toy_config, toy_policy, toy_trainer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from stepsearch.cli.main import main
 from stepsearch.models import ModelTokenizer, StepSearchModel
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.kv_pools import shape_of
@@ -137,6 +139,14 @@ def test_a_run_learns_and_is_resumed(tmp_path: Path, settings: dict[str, object]
     assert any(not torch.equal(before[name], weight) for name, weight in trainer._policy.weights())
     assert toy_trainer(tmp_path, config, device="cuda").resume() == 4
     assert StepSearchModel.load(tmp_path / "checkpoints" / "best_model").causal_lm.device.type == "cuda"
+
+
+def test_the_quickstart_with_a_larger_built_in_policy(tmp_path: Path) -> None:
+    size = ["model.tiny_width=256", "model.tiny_layers=4", "model.device=cuda", "training.mixed_precision=bf16"]
+    assert main(["quickstart", "--output-dir", str(tmp_path), *SMALL, *size]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["after"]["count"] == 6
+    assert StepSearchModel.load(tmp_path / "checkpoints" / "best_model").causal_lm.config.hidden_size == 256
 
 
 def test_a_copy_to_sample_from_follows_the_policy() -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stepsearch.protocol import ANSWER, INFORMATION, SEARCH, THINK, blocks
-from stepsearch.rollout.runner import EpisodeEvent
+from stepsearch.rollout.flight import EpisodeEvent
 from stepsearch.types import Passage, StopReason, Trajectory
 
 _ENVIRONMENT = "environment"

@@ -1,6 +1,7 @@
 """Episodes: a policy that thinks, searches and answers, recorded exactly to the token."""
 
 from stepsearch.rollout.budget import longest_prompt
+from stepsearch.rollout.flight import EpisodeEvent, Flight
 from stepsearch.rollout.generation import (
     EpisodeTokenizer,
     GenerationEngine,
@@ -9,7 +10,7 @@ from stepsearch.rollout.generation import (
     SegmentEnd,
 )
 from stepsearch.rollout.parallel_runner import ParallelRunner
-from stepsearch.rollout.runner import EpisodeEvent, EpisodeRunner, RolloutRunner
+from stepsearch.rollout.runner import EpisodeRunner, RolloutRunner
 from stepsearch.rollout.seeding import episode_seed
 from stepsearch.rollout.synced_runner import SyncedRunner
 
@@ -17,6 +18,7 @@ __all__ = [
     "EpisodeEvent",
     "EpisodeRunner",
     "EpisodeTokenizer",
+    "Flight",
     "GenerationEngine",
     "ParallelRunner",
     "RolloutRunner",
