@@ -51,6 +51,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
+    _serve(_command(commands, "serve", "Answer questions over HTTP, as OpenAI's chat completions."))
     _push(_command(commands, "push", "Put a saved model with its card on the hub."))
     _index_dense(_command(commands, "index-dense", "Make vectors of a knowledge base, for dense search."))
     _index(_command(commands, "index", "Make passages searchable: a corpus, paragraphs of questions, or plain text."))
@@ -312,13 +313,28 @@ def _search(parser: argparse.ArgumentParser) -> None:
     _config(parser)
 
 
+def _serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model-path", required=True, metavar="DIR", help="A trained model.")
+    add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not where training did.")
+    add("--name", metavar="TEXT", help="What clients call the model; default: its folder's name.")
+    _address(parser)
+    add("--max-open", type=positive, default=256, metavar="N", help="More unanswered questions: 503.")
+    _settings(parser)
+
+
+def _address(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen; 0.0.0.0: on every network.")
+    add("--port", type=natural, default=8000, metavar="N", help="0 takes any that is free.")
+    add("--token", metavar="TEXT", help="Bearer token that clients must show; or in STEPSEARCH_TOKEN.")
+
+
 def _serve_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, with BM25 unless search.engine_type=NAME.")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen; 0.0.0.0: on every network.")
-    add("--port", type=natural, default=8000, metavar="N", help="0 takes any that is free.")
+    _address(parser)
     add("--workers", type=positive, default=1, metavar="N", help="Processes that share the index.")
-    add("--token", metavar="TEXT", help="Bearer token that clients must show; or in STEPSEARCH_TOKEN.")
     add("--max-batch", type=positive, default=256, metavar="N", help="Queries per call of the engine.")
     add("--batch-milliseconds", type=float, default=2.0, metavar="N", help="How long a query waits for others.")
     add("--max-waiting", type=positive, default=16_384, metavar="N", help="More unanswered queries: 503.")

@@ -1,21 +1,15 @@
 """`stepsearch inference`: ask a trained policy and watch it search."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.episode_printer import EpisodePrinter
-from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import open_console, say
-from stepsearch.cli.searching import find_corpus
-from stepsearch.config import Config, asked_keys
+from stepsearch.cli.saved_agent import open_saved_agent
+from stepsearch.config import Config
 from stepsearch.errors import ConfigError, DataError, StepSearchError
-from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.rollout import RolloutRunner, episode_seed
-from stepsearch.search import build_search_engine
-from stepsearch.search.guarded_search import guard
 from stepsearch.types import Question, Trajectory
 
 _LEAVE = ("exit", "quit")
@@ -41,20 +35,8 @@ def run(args: argparse.Namespace) -> None:
 
 def open_session(args: argparse.Namespace, console: Console) -> "InferenceSession":
     """Return a session with the model and the corpus that the flags name."""
-    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
-    policy = StepSearchModel.load(config.model)
-    settings = config.search
-    if settings.knowledge_base and not Path(settings.knowledge_base).expanduser().is_dir():
-        raise DataError(
-            f"knowledge base {settings.knowledge_base} is not there (the model remembers it from training, or a "
-            "setting names it): say where it is with --knowledge-base DIR"
-        )
-    settings, line = find_corpus(settings, None, "search.engine_type" in asked_keys(args.config, args.overrides))
-    say(console, line)
-    config = config.model_copy(update={"search": settings})
-    use_threads(config)
-    player = Player(policy, guard(build_search_engine(settings), settings), config)
-    return InferenceSession(player.watched_runner(config.evaluation.temperature), config, console)
+    player = open_saved_agent(args, console)
+    return InferenceSession(player.watched_runner(player.config.evaluation.temperature), player.config, console)
 
 
 class InferenceSession:

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import importlib
-import ipaddress
 import os
 import socket
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from stepsearch.config import SearchSettings, asked_keys, load_config
 from stepsearch.errors import DataError
 from stepsearch.search import SearchEngine, build_search_engine
-from stepsearch.serving import AppFactory, ServerSettings, listen, serve
+from stepsearch.serving import AppFactory, ServerSettings, address_of, is_loopback, listen, serve
 
 TOKEN_VARIABLE = "STEPSEARCH_TOKEN"
 
@@ -101,8 +100,7 @@ def _introduce(
     listener: socket.socket, args: argparse.Namespace, search: SearchSettings, settings: ServerSettings
 ) -> None:
     """Print where the server is, and how it is asked."""
-    host = f"[{args.host}]" if ":" in args.host else args.host
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    url = address_of(listener, args.host)
     corpus = f", knowledge base {search.knowledge_base}" if search.knowledge_base else ""
     print(f"search: {search.engine_type}{corpus}, {settings.top_k} documents a query unless asked otherwise")
     print(f"serving on {url} with {args.workers} worker{'s' if args.workers > 1 else ''}; Ctrl-C stops")
@@ -111,9 +109,5 @@ def _introduce(
     print(f"  try: curl {url}/retrieve {header}-d '{body}'")
     pages = f"{url}/docs, /metrics, /healthz" + (", MCP at /mcp" if args.mcp_http else "")
     print(f"  see: {pages}", flush=True)
-    if settings.token is None and not _is_loopback(listener):
+    if settings.token is None and not is_loopback(listener):
         print(f"  warning: whoever reaches {args.host} can search; --token asks for a password", flush=True)
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback

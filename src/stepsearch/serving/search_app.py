@@ -1,6 +1,5 @@
 """The search server's pages put together: `/retrieve`, and by FastAPI `/healthz`, `/metrics`, the docs, and MCP."""
 
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from stepsearch.config import SearchSettings
 from stepsearch.search.search_engine import SearchEngine
 from stepsearch.serving.batched_search import batched_search
+from stepsearch.serving.bearer import CHALLENGE, WANTED, may_enter
 from stepsearch.serving.retrieve_endpoint import Receive, RetrieveEndpoint, Scope, Send, problem, respond
 from stepsearch.serving.server_metrics import CONTENT_TYPE, ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
@@ -72,27 +72,18 @@ class SearchApp:
         self._retrieve = retrieve
         self._pages = pages
         self._metrics = metrics
-        self._token = None if token is None else token.encode()
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or start and stop with the server."""
-        if scope["type"] == "http" and not self._may_enter(scope):
+        if scope["type"] == "http" and scope["path"] != HEALTH and not may_enter(scope, self._token):
             if scope["path"] == RETRIEVE:
                 self._metrics.answered(401, 0.0)
-            body = problem("this server wants a bearer token: send the header Authorization: Bearer TOKEN")
-            await respond(send, 401, body, {"WWW-Authenticate": "Bearer"})
+            await respond(send, 401, problem(WANTED), CHALLENGE)
         elif scope["type"] == "http" and scope["path"] == RETRIEVE:
             await self._retrieve(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
-
-    def _may_enter(self, scope: Scope) -> bool:
-        if self._token is None or scope["path"] == HEALTH:
-            return True
-        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = shown.partition(b" ")
-        # Compared in a time that does not tell how much of it is right.
-        return scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._token)
 
     def running(self) -> Any:
         """Return a context in which the application can be asked; a server does this by itself."""

@@ -1,19 +1,21 @@
 """Listening, and the processes that answer."""
 
+import ipaddress
 import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from stepsearch.errors import ConfigError, SearchError, StepSearchError
 from stepsearch.serving.bounded_http import http_protocol
-from stepsearch.serving.search_app import AppFactory, SearchApp
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,21 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(factory: AppFactory, listener: socket.socket, workers: int = 1) -> None:
+def address_of(listener: socket.socket, host: str) -> str:
+    """Return the URL of a server that was told to listen on `host`."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Return whether only this machine can reach a server."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def serve(factory: Callable[[], ASGIApp], listener: socket.socket, workers: int = 1) -> None:
     """Answer until SIGTERM or Ctrl-C; what was accepted by then is finished first. To be called from the main thread.
 
     Args:
-        factory: makes the application of each process.
+        factory: makes the application of each process; with more than one, it is sent to them.
         listener: shared by all of them.
         workers: processes; with more than one, a worker that dies is replaced.
 
@@ -90,9 +102,9 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 class _WorkerFactory:
     """Makes a worker's application, or ends the worker so that it is not started again and again."""
 
-    factory: AppFactory
+    factory: Callable[[], ASGIApp]
 
-    def __call__(self) -> SearchApp:
+    def __call__(self) -> ASGIApp:
         try:
             return self.factory()
         except StepSearchError as error:

@@ -1,0 +1,40 @@
+"""A trained model with the search that it was trained with, ready to be asked."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.players import Player, use_threads
+from stepsearch.cli.progress import say
+from stepsearch.cli.searching import find_corpus
+from stepsearch.config import asked_keys
+from stepsearch.errors import DataError
+from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.search import build_search_engine
+from stepsearch.search.guarded_search import guard
+
+
+def open_saved_agent(args: argparse.Namespace, console: Console) -> Player:
+    """Return what plays the model and searches the corpus that flags and settings name; one engine has all slots.
+
+    Raises:
+        ConfigError: a setting is wrong, or the engine is not installed.
+        DataError: the knowledge base is not there.
+        ModelError: the model cannot be loaded.
+    """
+    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
+    policy = StepSearchModel.load(config.model)
+    settings = config.search
+    if settings.knowledge_base and not Path(settings.knowledge_base).expanduser().is_dir():
+        raise DataError(
+            f"knowledge base {settings.knowledge_base} is not there (the model remembers it from training, or a "
+            "setting names it): say where it is with --knowledge-base DIR"
+        )
+    settings, line = find_corpus(settings, None, "search.engine_type" in asked_keys(args.config, args.overrides))
+    say(console, line)
+    training = config.training.model_copy(update={"workers": 1})
+    config = config.model_copy(update={"search": settings, "training": training})
+    use_threads(config)
+    return Player(policy, guard(build_search_engine(settings), settings), config)
