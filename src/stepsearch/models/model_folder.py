@@ -23,8 +23,9 @@ from transformers import (
 )
 
 from stepsearch.data.whole_files import write_text
-from stepsearch.errors import ModelError
+from stepsearch.errors import ModelError, one_line
 from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
+from stepsearch.models.attention_choice import AUTO, refuse_attention
 from stepsearch.models.model_card import CARD, model_card
 from stepsearch.models.run_record import RUN, RunRecord
 from stepsearch.protocol import TAGS
@@ -47,6 +48,7 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
         attention: transformers' implementation; auto: its own choice.
 
     Raises:
+        ConfigError: that attention cannot be had.
         ModelError: it cannot be found or read, or its weights do not belong to its `config.json`.
     """
     where = _source(name)
@@ -55,11 +57,12 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=kind,
-            attn_implementation=None if attention == "auto" else attention,
+            attn_implementation=None if attention == AUTO else attention,
             output_loading_info=True,
             **where,
         )
     except LOAD_ERRORS as error:
+        refuse_attention(load_config_of(name), attention)
         raise ModelError(_explain(name, error)) from None
     causal_lm, report = loaded
     wrong = [*report["missing_keys"], *(key for key, *_ in report.get("mismatched_keys", ()))]
@@ -256,8 +259,8 @@ def _hub_answers(name: str) -> bool:
     return True
 
 
-def _explain(name: str, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:200]
+def _explain(name: str, error: Exception) -> str:
+    reason = one_line(error)
     if Path(name).expanduser().is_dir():
         return f"model folder {name} cannot be loaded, a file is missing, damaged or of another kind: {reason}"
     return (

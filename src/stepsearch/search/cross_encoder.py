@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepsearch.errors import SearchError
+from stepsearch.errors import SearchError, one_line
 from stepsearch.types import Passage
 
 LONGEST_PAIR = 512
@@ -39,7 +39,7 @@ class CrossEncoder:
             tokenizer = AutoTokenizer.from_pretrained(place)
             model = AutoModelForSequenceClassification.from_pretrained(place)
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = one_line(error)
             raise SearchError(
                 f"search.hybrid.reranker: the cross-encoder {name} cannot be loaded ({reason}): name the folder or hub "
                 "name of a sequence-classification model"
