@@ -11,7 +11,7 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.hub_upload import refuse_impossible_upload, upload_model
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.run_records import UNKNOWN, WARM_START, Origin, describer, typed_command
+from stepsearch.cli.run_records import UNKNOWN, Origin, describer, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.starting_policy import device_type, starting_policy
 from stepsearch.config import Config, asked_keys, load_config
@@ -19,6 +19,7 @@ from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
+from stepsearch.models.run_record import WARM_START
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance

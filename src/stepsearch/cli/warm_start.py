@@ -12,12 +12,12 @@ from rich.console import Console
 from stepsearch.cli.assembly import TINY
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.run_records import WARM_START, Origin, run_record, typed_command
+from stepsearch.cli.run_records import Origin, run_record, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.config import Config, WarmStartPhase, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError, TrainingError
-from stepsearch.models.run_record import RUN, QuestionsUsed
+from stepsearch.models.run_record import RUN, WARM_START, QuestionsUsed
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.preparation.demonstration_files import read_demonstrations
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, Observed
