@@ -64,15 +64,22 @@ def run(args: argparse.Namespace) -> None:
     )
     leave_processes()
     if args.push_to_hub and is_main:
-        say(console, _pushed(best_model, args.push_to_hub))
+        say(console, f"pushed to {_push(best_model, args.push_to_hub)}")
 
 
-def _pushed(best_model: Path, repository: str) -> str:
-    """Push a trained model and return what became of it: a hub that does not answer takes nothing from the run."""
+def _push(best_model: Path, repository: str) -> str:
+    """Push a trained model, and return its address.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses; it says what to type later, as the model is there.
+    """
     try:
-        return f"pushed to {upload_model(best_model, repository, private=False)}"
+        return upload_model(best_model, repository, private=False)
     except ModelError as error:
-        return f"not pushed: {error}\nlater: stepsearch push --model-path {best_model} --repo {repository}"
+        raise ModelError(
+            f"training is done and the model saved, but {error}; push it later by: stepsearch push --model-path "
+            f"{best_model} --repo {repository}"
+        ) from None
 
 
 def train(
