@@ -122,6 +122,8 @@ def train(
     workers = usable_workers(config.training, torch.device(device_type(config)))
     check_processes(processes.count, workers, config.rollout.engine)
     use_threads(config)
+    if processes.count > 1:
+        say(shown, f"{processes.count} processes train together ({config.training.parallel})")
     if resume:
         say(shown, _opening_words(folder))
     else:

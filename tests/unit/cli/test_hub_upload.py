@@ -160,7 +160,7 @@ def test_a_hub_that_is_not_there_is_named(folder: Path, no_hub: str) -> None:
 
 def test_after_training_it_is_told_and_nothing_is_lost(folder: Path, no_hub: str) -> None:
     before = sorted(path.name for path in folder.iterdir())
-    with pytest.raises(ModelError, match="^training is done and the model saved, but .* cannot be reached") as raised:
+    with pytest.raises(ModelError, match=r"^training is done and the model saved, but .* cannot be reached") as raised:
         _push(folder, REPOSITORY)
     assert str(raised.value).endswith(f"stepsearch push --model-path {folder} --repo {REPOSITORY}")
     assert sorted(path.name for path in folder.iterdir()) == before
