@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from stepsearch.config import DenseSearchSettings
 from stepsearch.errors import SearchError, one_line
 from stepsearch.search.encoder import Vectors, in_batches, passage_text
-from stepsearch.search.encoder_files import place_of_model, read_encoder_files
+from stepsearch.search.encoder_files import read_encoder_files
+from stepsearch.search.pretrained import load_pretrained
 from stepsearch.types import Passage
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class TextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place_of_model(name))
-            model = AutoModel.from_pretrained(place_of_model(name), dtype=weights_type())
+            tokenizer = load_pretrained(AutoTokenizer, name)
+            model = load_pretrained(AutoModel, name, dtype=weights_type())
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(name, error) from None
         facts = _facts(name, settings, min(tokenizer.model_max_length, _positions(model.config)))
