@@ -436,33 +436,43 @@ class Config(Section):
         if self.search.engine_type == "hybrid":
             _check_hybrid(self.search)
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
-            raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
+            raise ValueError(
+                f"rollout.max_passage_tokens={self.rollout.max_passage_tokens} is more than "
+                f"rollout.max_observation_tokens={self.rollout.max_observation_tokens}: lower it"
+            )
         if self.training.critic == "group" and self.training.rollouts_per_question < 2:
             raise ValueError(
-                "training.critic=group compares a question's episodes: raise training.rollouts_per_question"
+                "training.critic=group compares a question's episodes, and training.rollouts_per_question="
+                f"{self.training.rollouts_per_question}: raise it to 2 or more"
             )
         if self.training.critic == "group" and self.training.value_warmup_steps:
-            raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
+            raise ValueError(
+                "training.critic=group has no critic to warm up, and training.value_warmup_steps="
+                f"{self.training.value_warmup_steps}: set it to 0"
+            )
         if self.lora.rank and self.training.offload in ("reference", "all"):
             raise ValueError(
-                "training.offload: with lora.rank the reference is the frozen trunk itself; set optimizer or none"
+                f"training.offload={self.training.offload}: with lora.rank={self.lora.rank} the reference is the "
+                "frozen trunk itself; set optimizer or none"
             )
         if self.training.parallel == "fsdp" and self.training.offload != "none":
             raise ValueError(
-                "training.parallel=fsdp keeps a share of optimiser states and reference in each process: set "
-                "training.offload to none"
+                "training.parallel=fsdp keeps a share of optimiser states and reference in each process, and "
+                f"training.offload={self.training.offload}: set it to none"
             )
         if self.training.parallel == "fsdp" and self.lora.rank:
             raise ValueError(
-                "training.parallel=fsdp shares whole networks out, and with lora.rank two take turns on one trunk: set "
-                "training.parallel to ddp"
+                f"training.parallel=fsdp shares whole networks out, and with lora.rank={self.lora.rank} two take "
+                "turns on one trunk: set training.parallel to ddp"
             )
         if self.training.critic == "shared" and self.training.old_logprobs == "rollout":
-            raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
+            raise ValueError(
+                "training.critic=shared reads the policy anyway, and training.old_logprobs=rollout: set it to auto"
+            )
         if self.training.importance_cap is not None and self.training.old_logprobs == "rollout":
             raise ValueError(
-                "training.importance_cap weighs what the trainer reads against what was sampled: set "
-                "training.old_logprobs to auto"
+                f"training.importance_cap={self.training.importance_cap:g} weighs what the trainer reads against "
+                "what was sampled, and training.old_logprobs=rollout: set it to auto"
             )
         return self
 
