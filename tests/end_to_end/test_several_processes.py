@@ -21,8 +21,9 @@ from stepsearch.cli.main import main
 from stepsearch.errors import ProcessLostError, TrainingError
 from stepsearch.models.rollout_copy import RolloutCopy
 from stepsearch.rollout import SyncedRunner
-from stepsearch.training.processes import SharingRunner, join_processes
+from stepsearch.training.processes import join_processes
 from stepsearch.training.sharding import shard
+from stepsearch.training.sharing_runner import SharingRunner
 from stepsearch.types import Question
 
 # Five episodes, which two processes cannot share evenly, in minibatches of one, two and two: one has none of the first.

@@ -28,8 +28,9 @@ from stepsearch.search import GuardedSearch, SearchEngine, build_search_engine
 from stepsearch.search.guarded_search import guard
 from stepsearch.training.checkpoints import check_unused, checkpoint_folders
 from stepsearch.training.preflight import check_processes, check_prompts, check_settings
-from stepsearch.training.processes import SharingRunner, join_processes, leave_processes
+from stepsearch.training.processes import join_processes, leave_processes
 from stepsearch.training.run_folder import RunFolder
+from stepsearch.training.sharing_runner import SharingRunner
 from stepsearch.training.steppo_trainer import Evaluate, OnStep, StePPOTrainer, TrainingSummary
 from stepsearch.types import Question
 

@@ -12,7 +12,6 @@ Passages and offsets are memory-mapped; a passage is decoded when it is asked fo
 import hashlib
 import json
 import mmap
-import os
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from stepsearch.data.kept_indexes import keep_indexes
 from stepsearch.data.seen_hashes import SeenHashes
+from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
@@ -219,12 +219,7 @@ def replace_knowledge_base(source: Path, target: Path) -> None:
     """
     require_replaceable(target)
     keep_indexes(target, source, _read_manifest(source)["fingerprint"])
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(source, target)
 
 
 def require_replaceable(folder: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.data.optional_packages import import_optional
-from stepsearch.data.records import Record, open_binary
+from stepsearch.data.packed_files import open_binary
+from stepsearch.data.records import Record
 from stepsearch.data.whole_files import replacing
 from stepsearch.errors import DataError, one_line
 

@@ -81,14 +81,6 @@ def load_config_of(name: str) -> PreTrainedConfig:
         raise ModelError(_explain(name, error)) from None
 
 
-def end_ids(causal_lm: PreTrainedModel) -> list[int]:
-    """Return the ids that end a sequence by the model's generation config."""
-    ids: int | list[int] | None = getattr(causal_lm.generation_config, "eos_token_id", None)
-    if ids is None:
-        return []
-    return [ids] if isinstance(ids, int) else list(ids)
-
-
 def load_hf_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a folder or hub name.
 

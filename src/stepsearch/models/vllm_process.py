@@ -103,16 +103,14 @@ class VLLMProcess:
         """Drop the cache of what was read."""
         self._engine.reset_prefix_cache()
 
-    def sample(
-        self, name: str, token_ids: Sequence[int], sampling: Sampling, seed: int, end_ids: Sequence[int]
-    ) -> None:
+    def sample(self, name: str, token_ids: Sequence[int], sampling: Sampling, end_ids: Sequence[int]) -> None:
         """Begin to sample after these token ids, until one of `end_ids` or the most that `sampling` allows."""
         params = self._vllm.SamplingParams(
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
-            seed=seed & _SEED_BITS,
+            seed=sampling.seed & _SEED_BITS,
             stop_token_ids=list(end_ids),
             logprobs=0,
             detokenize=False,

@@ -10,7 +10,8 @@ Every message after the first that is not the assistant's is a search result, wi
 import re
 from pathlib import Path
 
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
 from stepsearch.protocol import (
     CORRECTION,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.arguments import parse
+from stepsearch.cli.command_line import parse
 from stepsearch.cli.main import main
 from stepsearch.cli.serve_search import TOKEN_VARIABLE, search_settings, server_settings
 from stepsearch.errors import DataError
