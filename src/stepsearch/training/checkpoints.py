@@ -179,4 +179,6 @@ def load_reference(folder: Path) -> dict[str, Any]:
     try:
         return torch.load(folder / REFERENCE, map_location=IN_MAIN_MEMORY, weights_only=True, mmap=True)
     except READ_ERRORS as error:
-        raise ModelError(f"{folder / REFERENCE} cannot be read ({error}): start anew in another --output-dir") from None
+        raise ModelError(
+            f"{folder / REFERENCE} cannot be read ({one_line(error)}): start anew in another --output-dir"
+        ) from None
