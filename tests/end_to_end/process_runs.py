@@ -65,7 +65,7 @@ def train_toy(folder: Path, overrides: Mapping[str, object], resume: bool = Fals
     import torch
     from toy_run import toy_config, toy_trainer
 
-    from stepsearch.training.sharding import whole_tensor
+    from stepsearch.models.tensor_shares import whole_tensor
 
     gradients: list[list[float]] = []
     trainer = toy_trainer(folder, toy_config({"training.max_grad_norm": 1e9, **overrides}))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.arguments import parse
+from stepsearch.cli.command_line import parse
 from stepsearch.config import load_config
 
 PROJECT = Path(__file__).parents[2]

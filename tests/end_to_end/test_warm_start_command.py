@@ -33,19 +33,18 @@ def demonstrations(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def asked(demonstrations: Path, qwen_folder: Path, tmp_path: Path) -> list[str]:
+    """A warm start on the user's demonstrations, into the folder `start`."""
+    flags = ["--demonstrations", str(demonstrations), "--output-dir", str(tmp_path / "start")]
+    return ["warm-start", *flags, f"model.name={qwen_folder}", *SMALL, *QUICK]
+
+
 def test_a_model_learns_from_a_users_file_and_is_trained_on(
-    demonstrations: Path, qwen_folder: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: list[str], world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "start"
-    asked = [
-        "warm-start",
-        "--demonstrations",
-        str(demonstrations),
-        "--output-dir",
-        str(out),
-        f"model.name={qwen_folder}",
-    ]
-    assert main([*asked, *SMALL, *QUICK]) == 0
+    assert main(asked) == 0
     said = capsys.readouterr().out
     assert "8 demonstrations, 1.0 searches each, " in said
     assert (
@@ -62,7 +61,7 @@ def test_a_model_learns_from_a_users_file_and_is_trained_on(
     settings = [f"model.name={out}/checkpoints/best_model", "training.batch_size=4", "training.max_steps=1"]
     assert main([*train, *settings, *SMALL, "rollout.max_turn_tokens=40"]) == 0
     # Neither the model nor its folder is written over.
-    assert main([*asked, *SMALL, *QUICK]) == 2
+    assert main(asked) == 2
     assert "name another --output-dir" in capsys.readouterr().err
 
 
@@ -87,27 +86,37 @@ def test_scripted_episodes_of_the_users_questions_are_shown_by_adapters(
     [
         ("{", "shown.jsonl, line 2"),
         ('{"question": "who", "text": "Kim"}', "shown.jsonl, line 2: turn 1 does nothing"),
-        ('{"question": "who", "text": "<think><|endoftext|></think><answer>Kim</answer>"}', "ends a sequence"),
+        (
+            '{"question": "who", "text": "<think><|endoftext|></think><answer>Kim</answer>"}',
+            "shown.jsonl, line 2: a turn writes a token that ends a sequence ('<think><|endoftext|>'): leave it out",
+        ),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_left_behind(
-    line: str, problem: str, demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    line: str, problem: str, demonstrations: Path, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = demonstrations.read_text(encoding="utf-8").splitlines()
     demonstrations.write_text("\n".join([lines[0], line, *lines[1:]]), encoding="utf-8")
-    out = tmp_path / "start"
-    asked = [
-        "warm-start",
-        "--demonstrations",
-        str(demonstrations),
-        "--output-dir",
-        str(out),
-        f"model.name={qwen_folder}",
-    ]
-    assert main([*asked, *SMALL, *QUICK]) == 2
+    assert main(asked) == 2
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert problem in error
+    assert not (tmp_path / "start").exists()
+
+
+def test_too_short_a_context_is_named_with_the_length_that_is_needed(
+    demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "start"
+    flags = ["--demonstrations", str(demonstrations), "--output-dir", str(out), f"model.name={qwen_folder}"]
+    asked = ["warm-start", *flags, *SMALL, *QUICK]
+    assert main([*asked, "model.max_length=100"]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert "model.max_length=100 is too short for every demonstration" in error
     assert not out.exists()
+    needed = re.search(r"raise it to (\d+)", error).group(1)
+    assert main([*asked, f"model.max_length={needed}"]) == 0
+    assert "left out" not in capsys.readouterr().out
+    assert main([*asked, f"model.max_length={int(needed) - 1}"]) == 2
 
 
 def test_the_tiny_policy_has_a_start_of_its_own(

@@ -40,7 +40,7 @@ def test_a_head_that_stays_behind_is_found_and_mended(make_policy, small_cache, 
         mended.append(probe(policy, probes))
         return mended[-1]
 
-    monkeypatch.setattr("stepsearch.models.vllm_engine.probe_gap", noting_gap)
+    monkeypatch.setattr("stepsearch.models.copied_policy_engine.probe_gap", noting_gap)
     policy = make_policy(tie_word_embeddings=True)
     engine = VLLMEngine(policy, small_cache, slots=4)
 

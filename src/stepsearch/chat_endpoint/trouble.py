@@ -1,12 +1,12 @@
 """What to do about a request that failed."""
 
-import email.utils
 import random
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any
+
+from stepsearch.errors import one_line
+from stepsearch.retry_after import retry_after_seconds
 
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -56,25 +56,10 @@ def pause_seconds(attempt: int, backoff_seconds: float, error: Exception) -> flo
     return min(_LONGEST_PAUSE_SECONDS, backoff_seconds * 2**attempt) * random.uniform(0.5, 1.5)
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return what `Retry-After` asks for, in seconds or as a date; None without one."""
-    value = headers.get("retry-after", "")
-    with suppress(ValueError):
-        return max(0.0, float(value))
-    date = email.utils.parsedate_tz(value)
-    if date is None:
-        return None
-    # A day that no calendar has is no wish.
-    with suppress(ValueError, OverflowError):
-        return max(0.0, email.utils.mktime_tz(date) - time.time())
-    return None
-
-
 def explain(error: Exception) -> str:
     """Return a failed try as a few words on one line."""
     cause = f" {error.__cause__}" if error.__cause__ is not None else ""
-    text = " ".join(f"{error}{cause}".split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "…"
+    return one_line(f"{error}{cause}".strip() or type(error).__name__, 300)
 
 
 def refused_parameter(error: Exception, known: tuple[str, ...]) -> str | None:

@@ -1,14 +1,12 @@
 """Every flag of every command, on one page. Light on imports, so that `--help` answers at once."""
 
 import argparse
-import difflib
-import re
-from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from rich_argparse import ArgumentDefaultsRichHelpFormatter
+
+from stepsearch.cli.flag_types import amount, natural, positive, share
 
 COMPARED = ("steppo", "ppo", "gain", "penalty", "key", "gain-penalty")
 BM25, DENSE = "bm25", "dense"
@@ -16,7 +14,6 @@ FORMATS = ("verl", "jsonl", "processed", "corpus")
 DEVICES = ("h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx-4090", "rtx-3090", "cpu")
 DATASETS = ("hotpotqa", "2wiki", "musique", "bamboogle")
 _WITHOUT_SETTINGS = ("prepare-data", "audit", "export", "report", "compare-results", "push")
-_OVERRIDE = re.compile(r"[^\s=-][^\s=]*=")
 _OVERRIDES = "Trailing section.key=value tokens override settings, for example training.max_steps=10."
 
 
@@ -62,65 +59,6 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     return parser, commands
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed flags, with the `section.key=value` tokens in `overrides` (a seed flag is one of them).
-
-    All that was typed is in `typed`.
-
-    Raises:
-        SystemExit: with code 2 for wrong flags, 0 after `--help`.
-    """
-    parser, commands = build_parser()
-    with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
-    flags, overrides = split_overrides(argv, with_value)
-    if flags and flags[0] in commands.choices:
-        _refuse_unknown_flags(commands.choices[flags[0]], flags[1:])
-    args = parser.parse_args(flags)
-    if getattr(args, "seed", None) is not None:
-        overrides.append(f"seed={args.seed}")
-    if getattr(args, "temperature", None) is not None:
-        overrides.append(f"evaluation.temperature={args.temperature}")
-    if overrides and not hasattr(args, "config"):
-        parser.error(f"{args.command} has no settings to override: {' '.join(overrides)}")
-    args.overrides = overrides
-    args.typed = list(argv)
-    return args
-
-
-def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]) -> None:
-    """Refuse a flag that the command has not, before argparse misses the one that was meant.
-
-    Raises:
-        SystemExit: with code 2.
-    """
-    known = [name for action in command._actions for name in action.option_strings]
-    for flag in takewhile(lambda flag: flag != "--", flags):
-        name = flag.partition("=")[0]
-        if name.startswith("--") and name != "--" and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            command.error(f"unrecognized arguments: {name}" + (f"; did you mean {near[0]}?" if near else ""))
-
-
-def split_overrides(argv: Sequence[str], options_with_a_value: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Return the flags and the override tokens: those with a key before `=` that are no option's value.
-
-    Nothing after `--` is an override, so that any text can be asked for.
-    """
-    flags: list[str] = []
-    overrides: list[str] = []
-    end = argv.index("--") if "--" in argv else len(argv)
-    for previous, token in zip(["", *argv[:end]], argv[:end], strict=False):
-        is_override = _OVERRIDE.match(token) is not None and previous not in options_with_a_value
-        (overrides if is_override else flags).append(token)
-    return [*flags, *argv[end:]], overrides
-
-
-def _options_with_a_value(parser: argparse.ArgumentParser) -> frozenset[str]:
-    """Return the option strings that take exactly one value."""
-    actions = parser._actions  # argparse offers no public list of them
-    return frozenset(name for action in actions if action.nargs is None for name in action.option_strings)
-
-
 def _command(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
@@ -154,7 +92,7 @@ def _prepare_data(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--hf-dataset", metavar="NAME[@CONFIG][:SPLIT]", help="A dataset of the hub, or a local one.")
     parser.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"What --raw-dir holds. {_names()}")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="Where the prepared data goes.")
-    parser.add_argument("--max-train-samples", type=_positive, metavar="N", help="Keep the first N training questions.")
+    parser.add_argument("--max-train-samples", type=positive, metavar="N", help="Keep the first N training questions.")
     parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
     parser.add_argument(
         "--corpus", type=Path, metavar="FILE", help="Make the knowledge base of a corpus (jsonl with id and contents)."
@@ -170,8 +108,8 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     )
     add("--train", type=Path, nargs="+", metavar="FILE", help="List what of the data stands in these training files.")
     add("--complete", action="store_true", help="Add the golden documents that the knowledge base lacks.")
-    add("--threshold", type=_share, default=0.9, metavar="X", help="Cosine of a near-duplicate.")
-    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each file.")
+    add("--threshold", type=share, default=0.9, metavar="X", help="Cosine of a near-duplicate.")
+    add("--max-questions", type=positive, metavar="N", help="Only the first N questions of each file.")
     add("--output", type=Path, metavar="FILE", help="Write the report as JSON.")
 
 
@@ -193,10 +131,10 @@ def _annotate(parser: argparse.ArgumentParser) -> None:
     add(
         "--knowledge-base", type=Path, metavar="DIR", help="What they search. Default: knowledge_base beside the input."
     )
-    add("--queries-per-step", type=_positive, default=5, metavar="N", help="Queries per sub-question.")
-    add("--top-k", type=_positive, default=3, metavar="K", help="Where a golden document has to be.")
-    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions.")
-    add("--concurrency", type=_positive, default=8, metavar="N", help="Requests under way at once.")
+    add("--queries-per-step", type=positive, default=5, metavar="N", help="Queries per sub-question.")
+    add("--top-k", type=positive, default=3, metavar="K", help="Where a golden document has to be.")
+    add("--max-questions", type=positive, metavar="N", help="Only the first N questions.")
+    add("--concurrency", type=positive, default=8, metavar="N", help="Requests under way at once.")
     add("--max-cost", type=float, metavar="USD", help="Stop before more than this is spent.")
     add("--prompt-price", type=float, metavar="USD", help="Of a million prompt tokens. Known for gpt-4o: 2.50.")
     add("--completion-price", type=float, metavar="USD", help="Of a million tokens of reply. Known for gpt-4o: 10.")
@@ -223,7 +161,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the last checkpoint.")
     parser.add_argument(
-        "--num-processes", type=_positive, default=1, metavar="N", help="Processes that train together, one per GPU."
+        "--num-processes", type=positive, default=1, metavar="N", help="Processes that train together, one per GPU."
     )
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="Put the best model there, once it is trained.")
     _settings(parser)
@@ -246,15 +184,15 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--musique-path", type=Path, metavar="FILE", help="Training questions, to know the number of steps.")
     add("--device", choices=DEVICES, metavar="NAME", help=f"Any of: {', '.join(DEVICES)}. Default: h100; tiny: cpu.")
-    add("--devices", type=_positive, default=1, metavar="N", help="How many of them share the work.")
-    add("--memory-gib", type=_amount, metavar="X", help="What a device holds, in place of its data sheet's.")
-    add("--teraflops", type=_amount, metavar="X", help="Its peak for matrix products, in place of that.")
-    add("--gigabytes-per-second", type=_amount, metavar="X", help="Its memory's bandwidth, in place of that.")
-    add("--efficiency", type=_share, default=0.4, metavar="X", help="Share of the peaks that is reached.")
-    add("--layer-milliseconds", type=_amount, default=0.5, metavar="X", help="What a layer of one pass takes at least.")
-    add("--prompt-tokens", type=_positive, default=200, metavar="N", help="Of a question with its prompt.")
-    add("--searches", type=_amount, default=3.0, metavar="X", help="Of an episode, on average.")
-    add("--turn-tokens", type=_positive, default=100, metavar="N", help="That a turn samples, on average.")
+    add("--devices", type=positive, default=1, metavar="N", help="How many of them share the work.")
+    add("--memory-gib", type=amount, metavar="X", help="What a device holds, in place of its data sheet's.")
+    add("--teraflops", type=amount, metavar="X", help="Its peak for matrix products, in place of that.")
+    add("--gigabytes-per-second", type=amount, metavar="X", help="Its memory's bandwidth, in place of that.")
+    add("--efficiency", type=share, default=0.4, metavar="X", help="Share of the peaks that is reached.")
+    add("--layer-milliseconds", type=amount, default=0.5, metavar="X", help="What a layer of one pass takes at least.")
+    add("--prompt-tokens", type=positive, default=200, metavar="N", help="Of a question with its prompt.")
+    add("--searches", type=amount, default=3.0, metavar="X", help="Of an episode, on average.")
+    add("--turn-tokens", type=positive, default=100, metavar="N", help="That a turn samples, on average.")
     add("--measure", action="store_true", help="Measure the time with a short trial on this machine.")
     add("--json", action="store_true", help="Print the plan as JSON.")
     _config(parser)
@@ -266,14 +204,14 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add("--method", action="append", metavar="NAME=…", help="One of your own: a FILE.yaml, or section.key=value,…")
     add(
         "--seeds",
-        type=_positive,
+        type=positive,
         default=5,
         metavar="N",
         help="How many seeds, each with its own start and generated world.",
     )
-    add("--first-seed", type=_natural, default=0, metavar="N", help="The first of them.")
+    add("--first-seed", type=natural, default=0, metavar="N", help="The first of them.")
     add("--output-dir", type=Path, default=Path("runs/compare"), metavar="DIR", help="All runs, and the report.")
-    add("--jobs", type=_positive, default=1, metavar="N", help="Runs trained at the same time, in processes.")
+    add("--jobs", type=positive, default=1, metavar="N", help="Runs trained at the same time, in processes.")
     add("--musique-path", type=Path, metavar="FILE", help="Training questions; default: a generated world.")
     add("--eval-musique-path", type=Path, metavar="FILE", help="Questions that choose the best checkpoint.")
     add("--test-musique-path", type=Path, metavar="FILE", help="Questions of the report.")
@@ -297,8 +235,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
     add("--judge", metavar="MODEL", help="Also ask a model behind OPENAI_BASE_URL whether each answer is right.")
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
-    add("--max-questions", type=_positive, metavar="N", help="Only the first N questions of each dataset.")
-    add("--samples", type=_positive, default=1, metavar="K", help="Episodes of every question, each with its own seed.")
+    add("--max-questions", type=positive, metavar="N", help="Only the first N questions of each dataset.")
+    add("--samples", type=positive, default=1, metavar="K", help="Episodes of every question, each with its own seed.")
     add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
     add("--resume", action="store_true", help="Go on with an interrupted evaluation.")
     _settings(parser)
@@ -317,7 +255,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     add("--beside", type=Path, metavar="DIR", help="That of another, side by side on the same questions.")
     add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
     add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
-    add("--max-trajectories", type=_positive, default=6000, metavar="N", help="To read; figures are over all.")
+    add("--max-trajectories", type=positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:
@@ -370,7 +308,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="Search this knowledge base, with BM25 unless search.engine_type=NAME.",
     )
-    add("--top-k", type=_positive, metavar="K", help="How many passages. Default: search.top_k.")
+    add("--top-k", type=positive, metavar="K", help="How many passages. Default: search.top_k.")
     _config(parser)
 
 
@@ -378,16 +316,16 @@ def _serve_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--knowledge-base", type=Path, metavar="DIR", help="Search here, with BM25 unless search.engine_type=NAME.")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="Where to listen; 0.0.0.0: on every network.")
-    add("--port", type=_natural, default=8000, metavar="N", help="0 takes any that is free.")
-    add("--workers", type=_positive, default=1, metavar="N", help="Processes that share the index.")
+    add("--port", type=natural, default=8000, metavar="N", help="0 takes any that is free.")
+    add("--workers", type=positive, default=1, metavar="N", help="Processes that share the index.")
     add("--token", metavar="TEXT", help="Bearer token that clients must show; or in STEPSEARCH_TOKEN.")
-    add("--max-batch", type=_positive, default=256, metavar="N", help="Queries per call of the engine.")
+    add("--max-batch", type=positive, default=256, metavar="N", help="Queries per call of the engine.")
     add("--batch-milliseconds", type=float, default=2.0, metavar="N", help="How long a query waits for others.")
-    add("--max-waiting", type=_positive, default=16_384, metavar="N", help="More unanswered queries: 503.")
-    add("--max-queries", type=_positive, default=4_096, metavar="N", help="Queries of one request.")
-    add("--max-query-characters", type=_positive, default=16_384, metavar="N", help="Length of one query.")
-    add("--max-top-k", type=_positive, default=100, metavar="N", help="Documents per query that may be asked for.")
-    add("--max-request-bytes", type=_positive, default=8_388_608, metavar="N", help="Size of one request.")
+    add("--max-waiting", type=positive, default=16_384, metavar="N", help="More unanswered queries: 503.")
+    add("--max-queries", type=positive, default=4_096, metavar="N", help="Queries of one request.")
+    add("--max-query-characters", type=positive, default=16_384, metavar="N", help="Length of one query.")
+    add("--max-top-k", type=positive, default=100, metavar="N", help="Documents per query that may be asked for.")
+    add("--max-request-bytes", type=positive, default=8_388_608, metavar="N", help="Size of one request.")
     mcp = parser.add_mutually_exclusive_group()
     mcp.add_argument("--mcp", action="store_true", help="Speak MCP on standard input and output instead of HTTP.")
     mcp.add_argument("--mcp-http", action="store_true", help="Also answer MCP, at /mcp.")
@@ -396,37 +334,3 @@ def _serve_search(parser: argparse.ArgumentParser) -> None:
 
 def _names() -> str:
     return f"Any of: {', '.join(DATASETS)}."
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1:
-        raise ValueError
-    return number
-
-
-def _amount(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
-    return number
-
-
-_amount.__name__ = "number above 0"
-_share.__name__ = "number above 0 and at most 1"
-_natural.__name__ = "whole number"
-_positive.__name__ = "positive number"  # argparse names the type in its message: invalid positive number value: '0'

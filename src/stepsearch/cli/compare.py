@@ -24,7 +24,7 @@ from stepsearch.data.whole_files import write_json, write_text
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.evaluation.comparison import BEFORE, Comparison, RunResult, compare_runs
 from stepsearch.evaluation.comparison_tables import comparison_markdown, comparison_tables, notes
-from stepsearch.evaluation.plots import plot_curves
+from stepsearch.evaluation.curve_plots import plot_curves
 from stepsearch.evaluation.scores import read_scores
 from stepsearch.training.metric_log import METRICS
 from stepsearch.training.preflight import check_settings

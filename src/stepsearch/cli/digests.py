@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from stepsearch.data.records import open_binary
+from stepsearch.data.packed_files import open_binary
 
 _MODEL_FILES = ("*.safetensors", "*.bin", "*.json")
 # Training changes every part of the weights: both ends of gigabytes tell as much as all of them.

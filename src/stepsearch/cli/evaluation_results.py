@@ -17,7 +17,6 @@ from stepsearch.config import Config, as_mapping
 from stepsearch.data.whole_files import write_json, write_text
 from stepsearch.evaluation.baselines import BASELINES
 from stepsearch.evaluation.baselines_table import baselines_table
-from stepsearch.evaluation.curves import write_tensorboard
 from stepsearch.evaluation.figures import MethodFigures, measure_methods
 from stepsearch.evaluation.judging import Judge
 from stepsearch.evaluation.metrics import EpisodeScore, mean, measure_scores
@@ -25,6 +24,7 @@ from stepsearch.evaluation.published import published_json
 from stepsearch.evaluation.result_files import SUMMARY, predictions_path
 from stepsearch.evaluation.result_plots import Results, plot_results
 from stepsearch.evaluation.result_tables import Sheet, figures_sheet, methods_sheet
+from stepsearch.evaluation.tensorboard_figures import write_tensorboard
 from stepsearch.evaluation.viewer import write_report
 from stepsearch.evaluation.viewer.report_page import FILE_NAME
 from stepsearch.training.metric_log import METRICS

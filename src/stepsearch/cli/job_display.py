@@ -5,12 +5,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
+from rich.progress import TaskID
 
-from stepsearch.cli.progress import say
+from stepsearch.cli.progress import bar_on_terminal, say
 
 _PLAIN_LINE_SECONDS = 30.0
+# Steps are long: a speed over the last seconds says nothing.
+_SPEED_SECONDS = 600.0
 
 
 class JobDisplay:
@@ -30,19 +31,7 @@ class JobDisplay:
         self._count = finished + len(weights)
         self._started = self._last_line = time.perf_counter()
         self._tasks: dict[str, TaskID] = {}
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            # Steps are long: a speed over the last seconds says nothing.
-            TimeLeftColumn(elapsed_when_finished=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-            speed_estimate_period=600,
-        )
+        self._bar = bar_on_terminal(console, _SPEED_SECONDS)
         self._all = self._bar.add_task("", total=sum(weights.values()) or 1.0)
 
     @contextmanager

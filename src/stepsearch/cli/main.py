@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from stepsearch.cli.arguments import parse
+from stepsearch.cli.command_line import parse
 from stepsearch.cli.launch import LOST, launch
 from stepsearch.errors import ProcessLostError, StepSearchError
 

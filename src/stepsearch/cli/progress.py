@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from stepsearch.progress import Advance
 
 _PLAIN_LINE_SECONDS = 10.0
-
+_LOG_WIDTH = 120
 
 Report = Callable[[float, str], None]
 """Told which share of a job is done by now, and a few words on how it stands."""
@@ -29,9 +29,6 @@ class StageDisplay(Protocol):
         ...
 
 
-_LOG_WIDTH = 120
-
-
 def open_console() -> Console:
     """Return the console on standard output; what is piped or logged gets lines of a fixed width."""
     console = Console(highlight=False)
@@ -41,6 +38,22 @@ def open_console() -> Console:
 def say(console: Console, text: str, style: str = "") -> None:
     """Print text as it is: no markup is read in it, and a terminal breaks its lines, so that paths can be copied."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def bar_on_terminal(console: Console, speed_seconds: float = 30.0) -> Progress:
+    """Return bars with the time passed and the time left, which goes by the speed over the last `speed_seconds`."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=speed_seconds,
+    )
 
 
 def _left(share: float, seconds: float) -> str:
@@ -60,17 +73,7 @@ class StageProgress:
         self._console = console
         self._shares = {name: share / sum(shares.values()) for name, share in shares.items()}
         self._done = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = bar_on_terminal(console)
         self._task = self._bar.add_task("", total=1.0)
 
     @contextmanager

@@ -9,7 +9,9 @@ import io
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, bare_entry, collect
-from stepsearch.data.records import Record, decode_utf8, open_unpacked, read_records
+from stepsearch.data.packed_files import decode_utf8, open_unpacked
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.errors import DataError
 from stepsearch.types import Question
 

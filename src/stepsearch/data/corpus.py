@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stepsearch.data.records import Record, read_records, write_json_lines
+from stepsearch.data.record_files import read_records, write_json_lines
+from stepsearch.data.records import Record
 from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.types import Passage
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.types import Passage, Question, SubQuestion
 
 _QUALIFIER = re.compile(r"\s*\([^()]*\)$")

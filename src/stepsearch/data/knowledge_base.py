@@ -12,7 +12,6 @@ Passages and offsets are memory-mapped; a passage is decoded when it is asked fo
 import hashlib
 import json
 import mmap
-import os
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch.data.kept_indexes import keep_indexes
 from stepsearch.data.seen_hashes import SeenHashes
+from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
@@ -211,16 +212,14 @@ def knowledge_base_beside(file: Path) -> Path | None:
 def replace_knowledge_base(source: Path, target: Path) -> None:
     """Move the folder `source` to `target`; a knowledge base that stood there goes once the new one is in place.
 
+    Indexes of the very same passages that only the old one has are kept.
+
     Raises:
         DataError: `target` holds something else.
     """
     require_replaceable(target)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
+    keep_indexes(target, source, _read_manifest(source)["fingerprint"])
+    replace_folder(source, target)
 
 
 def require_replaceable(folder: Path) -> None:

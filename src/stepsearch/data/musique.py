@@ -9,7 +9,8 @@ A sub-question refers to earlier answers as `#1`, `#2`, and is a natural questio
 from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.data.search_keys import fill_references, reference_queries, split_relation
 from stepsearch.types import Passage, Question, SubQuestion
 

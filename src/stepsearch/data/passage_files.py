@@ -5,8 +5,9 @@ from itertools import chain
 from pathlib import Path
 
 from stepsearch.data.corpus import read_corpus
+from stepsearch.data.packed_files import decode_utf8, open_unpacked
 from stepsearch.data.question_files import entries_of_records
-from stepsearch.data.records import decode_utf8, open_unpacked, read_records
+from stepsearch.data.record_files import read_records
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stepsearch.data.records import Record, write_json_lines, write_json_list
+from stepsearch.data.record_files import write_json_lines, write_json_list
+from stepsearch.data.records import Record
 from stepsearch.types import Passage, Question, SubQuestion
 
 

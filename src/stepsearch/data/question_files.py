@@ -10,7 +10,8 @@ from stepsearch.data.hotpotqa import hotpotqa_entry
 from stepsearch.data.musique import musique_entry
 from stepsearch.data.parquet import read_parquet
 from stepsearch.data.processed import question_from_record
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.data.two_wiki import two_wiki_entry
 from stepsearch.data.verl_rows import question_from_row
 from stepsearch.types import Question

@@ -8,7 +8,7 @@ from stepsearch.data.bamboogle import read_bamboogle
 from stepsearch.data.benchmark import Benchmark, Entry, EntryParser, or_bare, parse_entries
 from stepsearch.data.hotpotqa import hotpotqa_entry, read_hotpotqa
 from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE, musique_entry, read_musique
-from stepsearch.data.records import read_records
+from stepsearch.data.record_files import read_records
 from stepsearch.data.two_wiki import read_two_wiki, two_wiki_entry
 from stepsearch.errors import DataError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from stepsearch.config import WorldSettings
 from stepsearch.data.musique import DEV_FILE, TEST_FILE, TRAIN_FILE
-from stepsearch.data.records import write_json_lines
+from stepsearch.data.record_files import write_json_lines
 from stepsearch.errors import ConfigError
 
 SYLLABLES = tuple(first + vowel + last for first in "bdfgklmnrstv" for vowel in "aeiou" for last in "lnrm")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stepsearch.data.benchmark import Benchmark, Entry, collect, or_bare
 from stepsearch.data.hotpotqa import all_or_none, read_context, supporting_titles, without_qualifier
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.data.search_keys import reference_queries
 from stepsearch.types import Passage, Question, SubQuestion
 

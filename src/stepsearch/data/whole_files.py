@@ -1,7 +1,8 @@
-"""Files that are there as a whole or not at all."""
+"""Files and folders that are there as a whole or not at all."""
 
 import json
 import os
+import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,16 @@ def write_json(path: Path, record: Mapping[str, Any], indent: int | None = 2) ->
         DataError: it cannot be written.
     """
     write_text(path, json.dumps(record, indent=indent, ensure_ascii=False) + "\n")
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Move a folder to `target`, on the same file system; one that stood there goes once the new one is in place."""
+    old = source.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def require_writable(path: Path) -> None:

@@ -8,21 +8,9 @@ from typing import Any
 import numpy as np
 
 from stepsearch.evaluation.bootstrap import RESAMPLES, Interval, Numbers, Resampled, resample, resample_seeds
+from stepsearch.evaluation.learning_curves import Curve, curves_of, first_step_with, mean_over_training
 from stepsearch.evaluation.scores import QuestionScores
 
-Curve = Sequence[Mapping[str, float]]
-"""A run's metrics, step by step, as `logs/metrics.jsonl` has them."""
-
-CURVES = {
-    "dev_em": "eval/em",
-    "answer_f1": "reward/answer",
-    "golden_recall": "rollout/golden_recall",
-    "searches_per_question": "rollout/searches_per_question",
-    "kl_to_reference": "policy/kl_to_reference",
-    "format_rate": "rollout/format_rate",
-}
-"""Curve to the metric that it follows. `dev_em` is the mean over the dev data sets; the others but the KL are of the
-training episodes, which are sampled."""
 TARGETS = (0.5, 0.8)
 """Dev EM whose first step is reported."""
 LEARNING = "dev_em_over_training"
@@ -41,7 +29,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class FigureOverSeeds:
     """A figure of one method: the mean over seeds with its interval, and each seed's own; nan where there is none."""
 
     interval: Interval
@@ -79,8 +67,8 @@ class Comparison:
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     questions: tuple[int, ...]
-    figures: Mapping[str, Mapping[str, Figure]]
-    differences: Mapping[str, Mapping[str, Figure]]
+    figures: Mapping[str, Mapping[str, FigureOverSeeds]]
+    differences: Mapping[str, Mapping[str, FigureOverSeeds]]
     paired: bool
     steps_to: Mapping[str, Mapping[float, tuple[int | None, ...]]]
     curves: Mapping[str, Mapping[str, tuple[list[int], Numbers]]]
@@ -145,32 +133,8 @@ def compare_runs(results: Sequence[RunResult], before: Sequence[RunResult], meth
         differences={name: {**differences.get(name, {}), **learned_differences[name]} for name in methods[1:]},
         paired=paired,
         steps_to={name: _steps_to(runs) for name, runs in by_method.items()},
-        curves={name: _curves(runs) for name, runs in by_method.items()},
+        curves={name: curves_of([run.curve for run in runs]) for name, runs in by_method.items()},
     )
-
-
-def dev_em(metrics: Mapping[str, float]) -> float:
-    """Return the mean EM over a step's dev data sets; nan where the step has no evaluation."""
-    values = [value for key, value in metrics.items() if key.startswith("eval/") and key.endswith("/em")]
-    return sum(values) / len(values) if values else math.nan
-
-
-def mean_over_training(curve: Curve, last_step: int) -> float:
-    """Return the mean of dev EM over the steps up to `last_step`: the area under the line through its evaluations.
-
-    A run that ended earlier is taken to have stayed where it was.
-    """
-    points = [(step["step"], dev_em(step)) for step in curve if not math.isnan(dev_em(step))]
-    if len(points) < 2:
-        return points[0][1] if points else math.nan
-    steps, values = (list(part) for part in zip(*points, strict=True))
-    grid = np.arange(steps[0], last_step + 1)
-    return float(np.trapezoid(np.interp(grid, steps, values), grid) / max(last_step - steps[0], 1))
-
-
-def first_step_with(curve: Curve, target: float) -> int | None:
-    """Return the first evaluated step whose dev EM is at least the target."""
-    return next((int(step["step"]) for step in curve if dev_em(step) >= target), None)
 
 
 def figure_terms(greedy: QuestionScores, sampled: QuestionScores) -> dict[str, tuple[list[float], list[float]]]:
@@ -203,11 +167,11 @@ def _of_method(results: Sequence[RunResult], method: str, seeds: Sequence[int]) 
 
 def _question_figures(
     columns: Mapping[str, Sequence[RunResult]], reference: str, paired: bool
-) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+) -> tuple[dict[str, dict[str, FigureOverSeeds]], dict[str, dict[str, FigureOverSeeds]]]:
     """Return figures of every column and, where the questions are the same, differences to the reference."""
     groups = [list(columns)] if paired else [[name] for name in columns]
-    figures: dict[str, dict[str, Figure]] = {}
-    differences: dict[str, dict[str, Figure]] = {}
+    figures: dict[str, dict[str, FigureOverSeeds]] = {}
+    differences: dict[str, dict[str, FigureOverSeeds]] = {}
     for group in groups:
         terms = [[figure_terms(run.greedy, run.sampled) for run in columns[name]] for name in group]
         names = list(dict.fromkeys(name for runs in terms for run in runs for name in run))
@@ -216,12 +180,12 @@ def _question_figures(
         for index, column in enumerate(group):
             places = {name: index * len(names) + place for place, name in enumerate(names)}
             figures[column] = {
-                name: Figure(resampled.interval(at), tuple(per_seed[:, at])) for name, at in places.items()
+                name: FigureOverSeeds(resampled.interval(at), tuple(per_seed[:, at])) for name, at in places.items()
             }
             if paired and column not in (reference, BEFORE):
                 base = group.index(reference) * len(names)
                 differences[column] = {
-                    name: Figure(
+                    name: FigureOverSeeds(
                         resampled.difference(at, base + place), tuple(per_seed[:, at] - per_seed[:, base + place])
                     )
                     for place, (name, at) in enumerate(places.items())
@@ -250,7 +214,7 @@ def _column(figures: Mapping[str, tuple[list[float], list[float]]], name: str, p
 
 def _learning_figures(
     by_method: Mapping[str, Sequence[RunResult]], reference: str
-) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, Figure]]]:
+) -> tuple[dict[str, dict[str, FigureOverSeeds]], dict[str, dict[str, FigureOverSeeds]]]:
     """Return mean dev EM over training of every method, and its difference to the reference; seeds are resampled."""
     last_step = max(int(step["step"]) for runs in by_method.values() for run in runs for step in run.curve)
     means = np.array(
@@ -258,11 +222,13 @@ def _learning_figures(
     ).T
     resampled = resample_seeds(means)
     base = list(by_method).index(reference)
-    figures: dict[str, dict[str, Figure]] = {}
-    differences: dict[str, dict[str, Figure]] = {}
+    figures: dict[str, dict[str, FigureOverSeeds]] = {}
+    differences: dict[str, dict[str, FigureOverSeeds]] = {}
     for at, name in enumerate(by_method):
-        figures[name] = {LEARNING: Figure(resampled.interval(at), tuple(means[:, at]))}
-        differences[name] = {LEARNING: Figure(resampled.difference(at, base), tuple(means[:, at] - means[:, base]))}
+        figures[name] = {LEARNING: FigureOverSeeds(resampled.interval(at), tuple(means[:, at]))}
+        differences[name] = {
+            LEARNING: FigureOverSeeds(resampled.difference(at, base), tuple(means[:, at] - means[:, base]))
+        }
     return figures, differences
 
 
@@ -270,22 +236,7 @@ def _steps_to(runs: Sequence[RunResult]) -> dict[float, tuple[int | None, ...]]:
     return {target: tuple(first_step_with(run.curve, target) for run in runs) for target in TARGETS}
 
 
-def _curves(runs: Sequence[RunResult]) -> dict[str, tuple[list[int], Numbers]]:
-    curves: dict[str, tuple[list[int], Numbers]] = {}
-    for name, key in CURVES.items():
-        of_seeds = [_points(run.curve, name, key) for run in runs]
-        steps = sorted(set().union(*of_seeds))
-        if steps:
-            curves[name] = (steps, np.array([[points.get(step, math.nan) for step in steps] for points in of_seeds]))
-    return curves
-
-
-def _points(curve: Curve, name: str, key: str) -> dict[int, float]:
-    values = {int(step["step"]): dev_em(step) if name == "dev_em" else step.get(key, math.nan) for step in curve}
-    return {step: value for step, value in values.items() if not math.isnan(value)}
-
-
-def _figures_json(figures: Mapping[str, Figure]) -> dict[str, Any]:
+def _figures_json(figures: Mapping[str, FigureOverSeeds]) -> dict[str, Any]:
     return {name: figure.to_json() for name, figure in figures.items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.table import Table
 
 from stepsearch.evaluation.bootstrap import Interval
-from stepsearch.evaluation.comparison import BEFORE, LEARNING, TARGETS, Comparison, Figure
+from stepsearch.evaluation.comparison import BEFORE, LEARNING, TARGETS, Comparison, FigureOverSeeds
 
 LABELS = {
     "em": "EM",
@@ -86,7 +86,7 @@ def _sections(comparison: Comparison, between: str) -> list[tuple[str, list[str]
 
 
 def _rows(
-    figures: Mapping[str, Mapping[str, Figure]],
+    figures: Mapping[str, Mapping[str, FigureOverSeeds]],
     columns: Sequence[str],
     between: str,
     render: Callable[[Interval, str], str],

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stepsearch.data.records import write_json_lines
+from stepsearch.data.record_files import write_json_lines
 from stepsearch.evaluation.metrics import score_answer
 from stepsearch.rollout.runner import EpisodeRunner
 from stepsearch.rollout.seeding import episode_seed

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.evaluation.figures import Figure, MethodFigures
-from stepsearch.evaluation.plots import COLOURS, open_panels, save_png
+from stepsearch.evaluation.png_panels import COLOURS, open_panels, save_png
 
 Results = Mapping[str, Mapping[str, MethodFigures]]
 """Dataset to method to figures."""

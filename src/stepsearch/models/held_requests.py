@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from stepsearch.errors import ModelError
-from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rollout.generation import Sampling, Segment, SegmentEnd
 
 NOT_FINITE = (
@@ -120,10 +119,3 @@ def longest_request(causal_lm: nn.Module, max_length: int | None) -> int:
     if positions is not None and max_length > positions:
         raise ModelError(f"model.max_length={max_length} is more than the model's {positions} positions: lower it")
     return max_length
-
-
-def all_end_ids(causal_lm: nn.Module, tokenizer: ModelTokenizer, vocabulary: int) -> list[int]:
-    """Return the ids that end a sequence, by the tokenizer and by the model's generation config, in order."""
-    ends: Any = getattr(getattr(causal_lm, "generation_config", None), "eos_token_id", None)
-    named = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    return sorted(index for index in {*tokenizer.eos_ids, *named} if index < vocabulary)

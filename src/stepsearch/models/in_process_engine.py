@@ -21,7 +21,8 @@ from torch import nn
 
 from stepsearch.errors import ModelError
 from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
-from stepsearch.models.held_requests import NOT_FINITE, all_end_ids, check_extension, check_size, longest_request
+from stepsearch.models.end_ids import all_end_ids
+from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, check_extension, check_size, longest_request
 from stepsearch.models.kv_pools import shape_of
 from stepsearch.models.packed_forward import LayeredForward, PackedForward, WholeForward
 from stepsearch.models.packed_step import Chunk, Reading
@@ -53,26 +54,16 @@ _ACCELERATOR_PACE = _ReadingPace(CHUNK_SIZES[-1], 8)
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
-    """A request between its first submit and its release.
+class _Request(HeldRequest):
+    """A held request with its place in the cache.
 
     Attributes:
-        id: the caller's.
-        context: every token so far, sampled ones included.
-        read: how many of them the model has read.
-        sampling: of the segment being sampled.
-        order: number of the submit, which orders what finishes together.
+        read: how many tokens of the context the model has read.
         slot: `_NO_SLOT` while it waits.
-        busy: a segment is waited for.
     """
 
-    id: int
-    context: list[int]
-    sampling: Sampling
-    order: int
     read: int = 0
     slot: int = _NO_SLOT
-    busy: bool = True
 
 
 class InProcessEngine:
@@ -232,13 +223,13 @@ class InProcessEngine:
         slot, table = request.slot, self._table
         count = int(table.count[slot])
         token_ids, logprobs = table.token_ids[slot, :count].tolist(), table.logprobs[slot, :count].tolist()
-        request.context.extend(token_ids)
-        request.read, request.busy = len(request.context) - 1, False
         if table.stop_state[slot] == self._stops.closed:
             end = SegmentEnd.STOP_TAG
         else:
             end = SegmentEnd.END_OF_SEQUENCE if self._ends[token_ids[-1]] else SegmentEnd.LENGTH
-        return Segment(request.id, token_ids, logprobs, end)
+        segment = request.finish(token_ids, logprobs, end)
+        request.read = len(request.context) - 1
+        return segment
 
     def _seat(self, request: _Request, slot: int) -> None:
         """Give a waiting request a slot."""

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from transformers import PreTrainedModel
 
-from stepsearch.models.held_requests import all_end_ids
+from stepsearch.models.end_ids import all_end_ids
 from stepsearch.models.stop_automaton import StopAutomaton
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.protocol import STOP_TAGS

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from stepsearch.config import Config, ModelSettings, as_mapping
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ACTOR, Adapters, using
-from stepsearch.models.model_folder import end_ids, load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
+from stepsearch.models.end_ids import end_ids
+from stepsearch.models.model_folder import load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
 from stepsearch.models.output_head import OutputHead, score_tokens
+from stepsearch.models.tensor_shares import whole_tensor
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.models.trunk import chosen_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
 from stepsearch.models.value_model import ValueHead
@@ -100,8 +101,7 @@ class StepSearchModel(nn.Module):
         Where processes keep a share of each weight, all of them have to ask.
         """
         if self.adapters is None:
-            named = self.causal_lm.state_dict().items()
-            return ((name, x.full_tensor() if isinstance(x, DTensor) else x) for name, x in named)
+            return ((name, whole_tensor(weight)) for name, weight in self.causal_lm.state_dict().items())
         return self.adapters.merged(self.causal_lm)
 
     def train(self, mode: bool = True) -> "StepSearchModel":

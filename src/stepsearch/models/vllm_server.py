@@ -5,7 +5,6 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stepsearch.config import VLLMSettings
-from stepsearch.errors import ConfigError, ModelError
+from stepsearch.errors import ConfigError, ModelError, one_line
 from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import Sampling
 
@@ -46,7 +45,6 @@ class VLLMServer:
         token = os.environ.get(settings.token_variable)
         self._url = settings.url.rstrip("/")
         self._exchange_folder = settings.exchange_folder
-        self._handed_over = count(1)
         self._client = httpx.Client(
             base_url=self._url,
             headers={"authorization": f"Bearer {token}"} if token else {},
@@ -58,7 +56,7 @@ class VLLMServer:
         self.name: str = served["id"]
         self.max_length: int | None = served.get("max_model_len")
 
-    def complete(self, token_ids: Sequence[int], sampling: Sampling, seed: int, end_ids: Sequence[int]) -> Completion:
+    def complete(self, token_ids: Sequence[int], sampling: Sampling, end_ids: Sequence[int]) -> Completion:
         """Return what is sampled after these token ids until a stop tag closes, one of `end_ids`, or the most allowed.
 
         The server finds stop tags in text; what it returns may go on a little behind them.
@@ -73,7 +71,7 @@ class VLLMServer:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
-            "seed": seed & _SEED_BITS,
+            "seed": sampling.seed & _SEED_BITS,
             "stop": list(STOP_TAGS),
             "include_stop_str_in_output": True,
             "stop_token_ids": list(end_ids),
@@ -135,8 +133,8 @@ class VLLMServer:
         if response.status_code == _NOT_FOUND:
             raise _NotThere(f"{self._url}{path} is not there: vllm.url has to be the address of a vLLM server")
         if response.is_error:
-            text = " ".join(response.text.split())[:300]
-            raise ModelError(f"the vLLM server at {self._url} refuses {path} ({response.status_code}): {text}")
+            reason = one_line(response.text, 300)
+            raise ModelError(f"the vLLM server at {self._url} refuses {path} ({response.status_code}): {reason}")
         return response.json() if response.content else None
 
 

@@ -10,7 +10,8 @@ Every message after the first that is not the assistant's is a search result, wi
 import re
 from pathlib import Path
 
-from stepsearch.data.records import Record, read_records
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
 from stepsearch.protocol import (
     CORRECTION,
@@ -49,7 +50,7 @@ def _demonstration(record: Record, max_searches: int) -> Demonstration:
     question, text = _question_and_text(record)
     if not question:
         raise record.error("the question is blank")
-    return Demonstration(question, tuple(_segments(record, text, max_searches)))
+    return Demonstration(question, tuple(_segments(record, text, max_searches)), record.where)
 
 
 def _question_and_text(record: Record) -> tuple[str, str]:

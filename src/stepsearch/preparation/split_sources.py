@@ -8,7 +8,7 @@ from pathlib import Path
 from stepsearch.data.benchmark import Entry
 from stepsearch.data.hub_datasets import DatasetName, read_hub_dataset
 from stepsearch.data.readers import PUBLICATIONS, find_split_file, known_dataset, read_entries, split_file_names
-from stepsearch.data.records import read_records
+from stepsearch.data.record_files import read_records
 from stepsearch.errors import DataError
 
 TRAIN, DEV, TEST = "train", "dev", "test"

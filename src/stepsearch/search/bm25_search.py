@@ -16,6 +16,7 @@ from stepsearch.data.knowledge_base import (
     replace_knowledge_base,
     require_replaceable,
 )
+from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_builder import build_postings
 from stepsearch.search.bm25_index import BM25Index, index_terms
@@ -221,7 +222,7 @@ def _write_index(knowledge_base: KnowledgeBase, progress: Progress | None = None
         documents = map(_terms, _counted(knowledge_base, report))
         build_postings(beside, documents, lambda share: report(_COUNTING_SHARE + (1 - _COUNTING_SHARE) * share))
         (beside / MANIFEST_FILE).write_text(json.dumps(_manifest(knowledge_base)) + "\n", encoding="utf-8")
-        _replace(beside, knowledge_base.folder / INDEX_FOLDER)
+        replace_folder(beside, knowledge_base.folder / INDEX_FOLDER)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -244,7 +245,7 @@ def _write_added(knowledge_base: KnowledgeBase, added: Iterable[Passage]) -> Non
         with KnowledgeBaseWriter(beside) as writer:
             writer.add_all(added)
         _write_index(KnowledgeBase.open(beside))
-        _replace(beside, knowledge_base.folder / ADDED_FOLDER)
+        replace_folder(beside, knowledge_base.folder / ADDED_FOLDER)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -255,14 +256,6 @@ def _open_index(knowledge_base: KnowledgeBase) -> BM25Index:
     if len(index) != len(knowledge_base):
         raise _unusable(knowledge_base, "does not have one entry for each passage")
     return index
-
-
-def _replace(source: Path, target: Path) -> None:
-    old = source.with_suffix(".old")
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _manifest(knowledge_base: KnowledgeBase) -> dict[str, Any]:

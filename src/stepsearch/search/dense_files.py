@@ -11,7 +11,6 @@ The probe tells whether an encoder is the one that made the vectors, whatever it
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from numpy.lib.format import open_memmap
 
 from stepsearch.config import DenseSearchSettings
 from stepsearch.data.knowledge_base import KnowledgeBase
+from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import SearchError
 from stepsearch.search.dense_index import (
     COMPRESSED_FROM,
@@ -112,7 +112,7 @@ def write_index(target: Path, manifest: DenseManifest, probe: Vectors, blocks: I
             build_compressed(vectors, beside / COMPRESSED_FILE, manifest.kind)
         np.save(beside / PROBE_FILE, probe)
         (beside / MANIFEST_FILE).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-        _replace(beside, target)
+        replace_folder(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -125,15 +125,6 @@ def _write_vectors(path: Path, blocks: Iterable[Vectors], shape: tuple[int, int]
         start += len(block)
     vectors.flush()
     return vectors
-
-
-def _replace(source: Path, target: Path) -> None:
-    old = source.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_manifest(knowledge_base: KnowledgeBase, index: str) -> DenseManifest:

@@ -6,7 +6,6 @@ longer than a try may take is not, and nothing is sent until it is over. After t
 breaker leaves the server alone for a while.
 """
 
-import email.utils
 import json
 import logging
 import random
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from stepsearch.config import SearchSettings
 from stepsearch.errors import SearchError, SearchUnavailableError
+from stepsearch.retry_after import retry_after_seconds
 from stepsearch.search.circuit_breaker import CircuitBreaker
 from stepsearch.search.rate_limit import RateLimit
 from stepsearch.search.server_message import one_line
@@ -71,7 +71,7 @@ class HttpReply:
     @property
     def retry_after(self) -> float | None:
         """Seconds that the server asks to wait."""
-        return _seconds(self.headers.get("retry-after"))
+        return retry_after_seconds(self.headers)
 
     def json(self) -> Any:
         """Return the body's JSON value.
@@ -254,18 +254,6 @@ def _check_status(server: str, reply: HttpReply) -> None:
         raise SearchUnavailableError(f"{server} refuses: {problem}" + (f", and points to {where}" if where else ""))
     if status >= 400:
         raise SearchError(f"{server} refuses the request: {problem}")
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Return a Retry-After header as seconds from now; it holds seconds or a date."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        return max(email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return None
 
 
 def _name(error: Exception) -> str:

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from stepsearch.config import SearchSettings
 from stepsearch.search.guarded_search import FAILED, GuardedSearch, SearchOutcome
+from stepsearch.search.search_engine import SearchEngine
 from stepsearch.serving.server_metrics import ServerMetrics
+from stepsearch.serving.server_settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -161,3 +164,12 @@ class BatchedSearch:
             for caller in self._callers.pop((top_k, query)):
                 caller.take(query, outcome)
         self._metrics.set("waiting_queries", len(self._callers))
+
+
+def batched_search(
+    engine: SearchEngine, search: SearchSettings, settings: ServerSettings, metrics: ServerMetrics
+) -> BatchedSearch:
+    """Return an engine behind its time limit and retries, asked in batches."""
+    # No cache: it would be bounded by results and not by bytes, and an engine may bring a better one.
+    guarded = GuardedSearch(engine, search.timeout_seconds, search.retries, search.backoff_seconds, cache_size=0)
+    return BatchedSearch(guarded, settings.max_batch, settings.batch_milliseconds / 1000, settings.max_waiting, metrics)

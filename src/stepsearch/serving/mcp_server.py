@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from stepsearch.config import SearchSettings
 from stepsearch.errors import ConfigError
 from stepsearch.search.search_engine import SearchEngine
-from stepsearch.serving.batched_search import BatchedSearch, OverloadedError
+from stepsearch.serving.batched_search import BatchedSearch, OverloadedError, batched_search
 from stepsearch.serving.server_metrics import ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
 from stepsearch.types import Passage
@@ -69,8 +69,6 @@ def _found(passages: Sequence[Passage]) -> Found:
 
 async def serve_stdio(engine: SearchEngine, search: SearchSettings, settings: ServerSettings) -> None:
     """Answer MCP on standard input and output until the input ends."""
-    from stepsearch.serving.search_app import batched_search
-
     with tempfile.TemporaryDirectory() as folder:
         batched = batched_search(engine, search, settings, ServerMetrics(Path(folder)))
         batched.start()

@@ -13,9 +13,8 @@ from fastapi.responses import PlainTextResponse
 from pydantic.json_schema import models_json_schema
 
 from stepsearch.config import SearchSettings
-from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.search.search_engine import SearchEngine
-from stepsearch.serving.batched_search import BatchedSearch
+from stepsearch.serving.batched_search import batched_search
 from stepsearch.serving.retrieve_endpoint import Receive, RetrieveEndpoint, Scope, Send, problem, respond
 from stepsearch.serving.server_metrics import CONTENT_TYPE, ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
@@ -134,15 +133,6 @@ def search_app(
         # Without sessions, because the next request may reach another worker.
         pages.router.routes += mcp.streamable_http_app(host=mcp_host or "", stateless_http=True).routes
     return SearchApp(RetrieveEndpoint(batched, settings, metrics), pages, metrics, settings.token)
-
-
-def batched_search(
-    engine: SearchEngine, search: SearchSettings, settings: ServerSettings, metrics: ServerMetrics
-) -> BatchedSearch:
-    """Return an engine behind its time limit and retries, asked in batches."""
-    # No cache: it would be bounded by results and not by bytes, and an engine may bring a better one.
-    guarded = GuardedSearch(engine, search.timeout_seconds, search.retries, search.backoff_seconds, cache_size=0)
-    return BatchedSearch(guarded, settings.max_batch, settings.batch_milliseconds / 1000, settings.max_waiting, metrics)
 
 
 def _pages(engine: str, settings: ServerSettings, metrics: ServerMetrics, lifespan: Any) -> FastAPI:

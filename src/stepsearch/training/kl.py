@@ -13,16 +13,6 @@ def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return logprobs - ref_logprobs
 
 
-def absolute(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Return |log p - log q|."""
-    return (logprobs - ref_logprobs).abs()
-
-
-def mse(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Return (log p - log q)^2 / 2: biased, low variance."""
-    return 0.5 * (logprobs - ref_logprobs).square()
-
-
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """Return q/p - 1 - log(q/p): unbiased, low variance, never negative.
 

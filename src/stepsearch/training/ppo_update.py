@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stepsearch.config import TrainingSettings
 from stepsearch.models.adapters import CRITIC, using
 from stepsearch.models.step_search_model import TokenScores
+from stepsearch.models.tensor_shares import whole_tensor
 from stepsearch.side_by_side import side_by_side
 from stepsearch.training.batch import PPOBatch, shared_microbatches
 from stepsearch.training.kl import k3
@@ -22,7 +23,6 @@ from stepsearch.training.mismatch import measure_mismatch
 from stepsearch.training.networks import Learner, Networks
 from stepsearch.training.processes import Processes
 from stepsearch.training.schedules import minibatch_rows
-from stepsearch.training.sharding import whole_tensor
 
 # What is logged, by what was summed, over what.
 MEANS = {

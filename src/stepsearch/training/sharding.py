@@ -13,8 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from stepsearch.models.tensor_shares import share_of
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
@@ -69,14 +71,6 @@ def gathered(state: Any, keep: bool) -> Any:
     return state
 
 
-def share_of(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """Return of a whole tensor the share that this process has of `parameter`; all of it, where that is whole."""
-    if not isinstance(parameter, DTensor):
-        return tensor
-    on_device = tensor.to(parameter.device)
-    return distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None)
-
-
 def shares_of_network(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Return a network's whole state as one that it can load, whatever it keeps of it."""
     now = network.state_dict()
@@ -97,8 +91,3 @@ def shares_of_optimizer(state: Mapping[str, Any], parameters: Sequence[Tensor]) 
         for place, values in state["state"].items()
     }
     return {**state, "state": per_parameter}
-
-
-def whole_tensor(x: Tensor) -> Tensor:
-    """Return a tensor of which every process may have a share, or a summand."""
-    return x.full_tensor() if isinstance(x, DTensor) else x

@@ -36,13 +36,14 @@ from stepsearch.training.networks import give_adapters, prepare_networks, prepar
 from stepsearch.training.offload import is_offloaded, lent
 from stepsearch.training.ppo_update import NonFiniteUpdate, PPOUpdate
 from stepsearch.training.preflight import check_processes, check_prompts, check_sampling, check_weights
-from stepsearch.training.processes import SharingRunner, join_processes
+from stepsearch.training.processes import join_processes
 from stepsearch.training.reading import Readings, read_batch, reads_policy, reads_reference
 from stepsearch.training.run_folder import RunFolder
 from stepsearch.training.run_state import Progress
 from stepsearch.training.saved_run import SavedRun
 from stepsearch.training.schedules import question_indices, total_steps
 from stepsearch.training.sharding import whole
+from stepsearch.training.sharing_runner import SharingRunner
 from stepsearch.training.token_facts import token_facts
 from stepsearch.types import Question, Trajectory, TrajectoryReward
 
@@ -105,31 +106,28 @@ class StePPOTrainer:
         check_prompts(questions, policy.tokenizer, config)
         give_adapters(policy, config)
         check_weights(policy.causal_lm)
-        settings = config.training
+        settings, device = config.training, policy.causal_lm.device
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self._processes = join_processes(policy.causal_lm.device.type)
+        self._processes = join_processes(device.type)
         self._policy, self._runner, self._search = policy, SharingRunner(runner, self._processes), search
         self._reward_calculator, self._questions, self._config = reward_calculator, questions, config
-        self._run_folder, self._evaluate, self._on_step = run_folder, evaluate, on_step
-        self._describe = describe
-        workers = usable_workers(settings, policy.causal_lm.device)
+        self._run_folder, self._evaluate, self._on_step, self._describe = run_folder, evaluate, on_step, describe
+        workers = usable_workers(settings, device)
         check_processes(self._processes.count, workers, config.rollout.engine)
         # Adapters of one trunk take turns.
         self._workers = 1 if policy.adapters else workers
+        self._policy_is_read = reads_policy(settings, config.rollout.engine)
         self._total_steps = total_steps(len(questions), settings.batch_size, settings.num_epochs, settings.max_steps)
         self._schedule_steps = self._total_steps
         self._step = 0
         self._best: tuple[float, float] | None = None
         self._collapse: str | None = None
         # While a critic on the policy's trunk warms up, the policy's head has nothing to learn.
-        with_idle_weights = settings.critic == "shared" and settings.value_warmup_steps > 0
-        self._accelerator = start_accelerator(
-            settings.mixed_precision, policy.causal_lm.device, with_idle_weights=with_idle_weights
-        )
+        idle_weights = settings.critic == "shared" and settings.value_warmup_steps > 0
+        self._accelerator = start_accelerator(settings.mixed_precision, device, with_idle_weights=idle_weights)
         # Copied before the networks are prepared, so that nothing of the preparation is in the reference.
-        has_reference = reads_reference(settings)
-        self._reference = prepare_reference(policy, config, self._accelerator) if has_reference else None
+        self._reference = prepare_reference(policy, config, self._accelerator) if reads_reference(settings) else None
         self._networks = prepare_networks(policy, config, self._accelerator)
         self._update_rule = PPOUpdate(
             self._networks,
@@ -138,7 +136,7 @@ class StePPOTrainer:
             temperature=config.rollout.temperature,
             seed=config.seed,
             workers=self._workers,
-            policy_is_read=reads_policy(settings, config.rollout.engine),
+            policy_is_read=self._policy_is_read,
             processes=self._processes,
         )
         self._saved = SavedRun(
@@ -243,7 +241,7 @@ class StePPOTrainer:
         with lent(visitor, self._accelerator.device):
             return read_batch(
                 episodes,
-                self._networks.policy if reads_policy(self._config.training, self._config.rollout.engine) else None,
+                self._networks.policy if self._policy_is_read else None,
                 self._reference,
                 self._networks.value_model,
                 temperature=self._config.rollout.temperature,

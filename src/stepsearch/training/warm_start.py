@@ -1,33 +1,26 @@
 """The supervised warm start: a new policy reads, then imitates scripted, imperfect episodes."""
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stepsearch.config import WarmStartPhase, WarmStartSettings
+from stepsearch.config import WarmStartSettings
 from stepsearch.errors import TrainingError
 from stepsearch.models.trunk import hidden_before
-from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, ReadingDrills
+from stepsearch.preparation.demonstrations import DemonstrationWriter
 from stepsearch.side_by_side import side_by_side
-from stepsearch.training.demonstration_batches import (
-    DemonstrationBatch,
-    DemonstrationEncoder,
-    endless_batches,
-    permute_tokens,
-)
+from stepsearch.training.curriculum import curriculum
+from stepsearch.training.demonstration_batches import DemonstrationEncoder, permute_tokens
 from stepsearch.training.muon import Muon
 from stepsearch.types import Question
 
-_CHUNK = 512
 _MAX_GRAD_NORM = 1.0
 _LAST_RATE = 0.05
 
@@ -103,20 +96,6 @@ def warm_start(
     finally:
         causal_lm.zero_grad(set_to_none=True)
     return latest
-
-
-def curriculum(
-    questions: Sequence[Question],
-    writer: DemonstrationWriter,
-    encoder: DemonstrationEncoder,
-    phases: Sequence[WarmStartPhase],
-    seed: int,
-) -> Iterator[DemonstrationBatch]:
-    """Yield the batches of all phases, one per update."""
-    rng = random.Random(f"warm start {seed}")
-    for phase in phases:
-        source = _source(questions, writer, phase, rng)
-        yield from islice(endless_batches(source, encoder, phase.tokens, rng), phase.updates)
 
 
 def imitate(
@@ -197,21 +176,3 @@ def set_rates(optimisers: Sequence[torch.optim.Optimizer], number: int, updates:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["peak_lr"] * factor
-
-
-def _source(
-    questions: Sequence[Question], writer: DemonstrationWriter, phase: WarmStartPhase, rng: random.Random
-) -> Callable[[], list[Demonstration]]:
-    """Return what writes the next demonstrations of a phase."""
-    if phase.kind == "reading":
-        drills = ReadingDrills(questions)
-        return lambda: drills.write(_CHUNK, rng)
-    chunks = _endless_chunks(questions, rng)
-    return lambda: writer.write(next(chunks), phase, rng)
-
-
-def _endless_chunks(questions: Sequence[Question], rng: random.Random) -> Iterator[list[Question]]:
-    """Yield the questions in random order, epoch after epoch, some hundred at a time."""
-    while True:
-        order = rng.sample(questions, len(questions))
-        yield from (order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK))

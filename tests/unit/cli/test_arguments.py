@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.arguments import DATASETS, parse
+from stepsearch.cli.arguments import DATASETS
+from stepsearch.cli.command_line import parse
 from stepsearch.data import READERS
 
 EVALUATE = ["evaluate", "--model-path", "m", "--musique-dir", "d", "--output-dir", "o"]

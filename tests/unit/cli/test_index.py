@@ -13,6 +13,20 @@ def text(tmp_path: Path) -> Path:
     return tmp_path / "text.txt"
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupted(text: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of an indexing that was interrupted once the passages were read."""
+    command = ["index", "--input", str(text), "--output", str(text.parent / "kb")]
+    with monkeypatch.context() as patched:
+        patched.setattr(BM25SearchEngine, "build", interrupt)
+        assert main(command) == 130
+    return command
+
+
 def test_what_was_indexed_is_found(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = text.parent / "kb"
     assert main(["index", "--input", str(text), "--output", str(folder)]) == 0
@@ -28,38 +42,23 @@ def test_what_was_indexed_is_found(text: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_an_interrupted_run_does_not_read_again_what_it_had_read(
-    text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    text: Path, interrupted: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, command = text.parent / "kb", ["index", "--input", str(text), "--output", str(text.parent / "kb")]
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(BM25SearchEngine, "build", interrupted)
-        assert main(command) == 130
+    folder = text.parent / "kb"
     assert not folder.exists()
     with monkeypatch.context() as patched:
-        patched.setattr("stepsearch.cli.index.read_passages", interrupted)
-        assert main(command) == 0
+        patched.setattr("stepsearch.cli.index.read_passages", interrupt)
+        assert main(interrupted) == 0
     assert "only the index is left to make" in capsys.readouterr().out
     assert len(KnowledgeBase.open(folder)) == 3
     assert sorted(path.name for path in text.parent.iterdir()) == ["kb", "text.txt"]
     assert sorted(path.name for path in folder.iterdir()) == ["bm25", "manifest.json", "offsets.npy", "passages.jsonl"]
 
 
-def test_an_interrupted_run_with_other_passages_is_forgotten(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, command = text.parent / "kb", ["index", "--input", str(text), "--output", str(text.parent / "kb")]
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(BM25SearchEngine, "build", interrupted)
-        assert main(command) == 130
+def test_an_interrupted_run_with_other_passages_is_forgotten(text: Path, interrupted: list[str]) -> None:
     text.write_text("An owl.\n", encoding="utf-8")
-    assert main(command) == 0
-    assert [passage.text for passage in KnowledgeBase.open(folder)] == ["An owl."]
+    assert main(interrupted) == 0
+    assert [passage.text for passage in KnowledgeBase.open(text.parent / "kb")] == ["An owl."]
 
 
 def test_several_inputs_are_joined_and_a_knowledge_base_is_one(text: Path) -> None:

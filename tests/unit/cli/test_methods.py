@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch.cli.arguments import COMPARED, parse
+from stepsearch.cli.arguments import COMPARED
+from stepsearch.cli.command_line import parse
 from stepsearch.cli.comparison_jobs import Start
 from stepsearch.cli.methods import METHODS, Method, read_methods
 from stepsearch.config import load_config

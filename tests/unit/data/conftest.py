@@ -37,3 +37,15 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def write_list(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records as one JSON list."""
+
+    def write(*records: Any) -> Path:
+        path = tmp_path / "data.json"
+        path.write_text(json.dumps(records), encoding="utf-8")
+        return path
+
+    return write

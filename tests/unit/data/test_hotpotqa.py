@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 
 import pytest
@@ -18,14 +17,8 @@ def record(**changes):
     } | changes
 
 
-def written(tmp_path, *records):
-    path = tmp_path / "hotpot.json"
-    path.write_text(json.dumps(list(records)), encoding="utf-8")
-    return path
-
-
-def test_golden_passages_are_whole_paragraphs_in_the_order_of_the_facts(tmp_path):
-    [question] = read_hotpotqa(written(tmp_path, record())).questions
+def test_golden_passages_are_whole_paragraphs_in_the_order_of_the_facts(write_list):
+    [question] = read_hotpotqa(write_list(record())).questions
     assert [(p.title, p.text) for p in question.golden_passages] == [
         ("Up", "Up is a film. Ann Lee wrote it."),
         ("Ann Lee", "Ann."),
@@ -34,10 +27,10 @@ def test_golden_passages_are_whole_paragraphs_in_the_order_of_the_facts(tmp_path
     assert question.hops is None
 
 
-def test_a_sub_question_is_the_title_of_a_supporting_article_and_no_more(tmp_path):
+def test_a_sub_question_is_the_title_of_a_supporting_article_and_no_more(write_list):
     facts = [["Ann Lee", 0], ["Up (film)", 0]]
     context = [["Up (film)", ["Up is a film."]], ["Ann Lee", ["Ann."]]]
-    [question] = read_hotpotqa(written(tmp_path, record(supporting_facts=facts, context=context))).questions
+    [question] = read_hotpotqa(write_list(record(supporting_facts=facts, context=context))).questions
     up, ann = question.sub_questions
     # The question names "Up", so that a searcher can start there.
     assert (up.question, up.search_queries, up.answer) == ("Up (film)", ("Up", "Up (film)"), "")
@@ -46,18 +39,18 @@ def test_a_sub_question_is_the_title_of_a_supporting_article_and_no_more(tmp_pat
     assert (up.golden_passage_id, ann.golden_passage_id) == (up_passage.id, ann_passage.id)
 
 
-def test_titles_are_known_where_the_context_lacks_their_articles(tmp_path):
-    [question] = read_hotpotqa(written(tmp_path, record(supporting_facts=[["Up", 0], ["Absent", 0]]))).questions
+def test_titles_are_known_where_the_context_lacks_their_articles(write_list):
+    [question] = read_hotpotqa(write_list(record(supporting_facts=[["Up", 0], ["Absent", 0]]))).questions
     assert [(sub.question, sub.golden_passage_id) for sub in question.sub_questions] == [("Up", None), ("Absent", None)]
 
 
-def test_half_of_the_golden_passages_is_none(tmp_path):
-    [question] = read_hotpotqa(written(tmp_path, record(supporting_facts=[["Up", 0], ["Absent", 0]]))).questions
+def test_half_of_the_golden_passages_is_none(write_list):
+    [question] = read_hotpotqa(write_list(record(supporting_facts=[["Up", 0], ["Absent", 0]]))).questions
     assert question.golden_passages == ()
 
 
-def test_blank_paragraphs_are_left_out(tmp_path):
-    benchmark = read_hotpotqa(written(tmp_path, record(context=[["Up", ["a"]], ["Ann Lee", ["b"]], ["Empty", []]])))
+def test_blank_paragraphs_are_left_out(write_list):
+    benchmark = read_hotpotqa(write_list(record(context=[["Up", ["a"]], ["Ann Lee", ["b"]], ["Empty", []]])))
     assert [passage.title for passage in benchmark.passages] == ["Up", "Ann Lee"]
 
 
@@ -71,9 +64,9 @@ def test_blank_paragraphs_are_left_out(tmp_path):
         ({"question": "  "}, "key 'question' is blank"),
     ],
 )
-def test_malformed_record_is_named(change, message, tmp_path):
-    with pytest.raises(DataError, match=rf"hotpot\.json, record 2: {message}"):
-        read_hotpotqa(written(tmp_path, record(_id="h0"), record(**change)))
+def test_malformed_record_is_named(change, message, write_list):
+    with pytest.raises(DataError, match=rf"data\.json, record 2: {message}"):
+        read_hotpotqa(write_list(record(_id="h0"), record(**change)))
 
 
 def test_genuine_sample(real_data):

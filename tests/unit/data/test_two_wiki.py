@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 
 import pytest
@@ -23,14 +22,8 @@ def record(**changes):
     } | changes
 
 
-def written(tmp_path, *records):
-    path = tmp_path / "dev.json"
-    path.write_text(json.dumps(list(records)), encoding="utf-8")
-    return path
-
-
-def test_evidences_become_sub_questions(tmp_path):
-    [question] = read_two_wiki(written(tmp_path, record())).questions
+def test_evidences_become_sub_questions(write_list):
+    [question] = read_two_wiki(write_list(record())).questions
     film, ann = question.golden_passages
     assert (film.title, ann.title, ann.text) == ("Up (film)", "Ann Lee", "Ann. She died in Rome.")
     director, death = question.sub_questions
@@ -42,23 +35,23 @@ def test_evidences_become_sub_questions(tmp_path):
     assert (question.hops, question.kind) == (2, "compositional")
 
 
-def test_subject_without_an_article_of_its_own(tmp_path):
+def test_subject_without_an_article_of_its_own(write_list):
     evidences = [*record()["evidences"], ["Someone", "country", "Italy"]]
-    [question] = read_two_wiki(written(tmp_path, record(evidences=evidences))).questions
+    [question] = read_two_wiki(write_list(record(evidences=evidences))).questions
     assert [sub.golden_passage_id is not None for sub in question.sub_questions] == [True, True, False]
 
 
-def test_a_title_is_known_without_its_qualifier_where_the_order_does_not_tell(tmp_path):
+def test_a_title_is_known_without_its_qualifier_where_the_order_does_not_tell(write_list):
     facts = [["Ann Lee", 1], ["Up (film)", 0]]
     evidences = [["up", "director", "Ann Lee"], ["Ann Lee", "place of death", "Rome"], ["Someone", "country", "Italy"]]
-    [question] = read_two_wiki(written(tmp_path, record(evidences=evidences, supporting_facts=facts))).questions
+    [question] = read_two_wiki(write_list(record(evidences=evidences, supporting_facts=facts))).questions
     ann, film = question.golden_passages
     assert [sub.golden_passage_id for sub in question.sub_questions] == [film.id, ann.id, None]
 
 
-def test_malformed_evidence(tmp_path):
+def test_malformed_evidence(write_list):
     with pytest.raises(DataError, match=r"record 1: evidences\[0\] must be \[subject, relation, object\]"):
-        read_two_wiki(written(tmp_path, record(evidences=[["Up", "director"]])))
+        read_two_wiki(write_list(record(evidences=[["Up", "director"]])))
 
 
 def test_genuine_sample(real_data):

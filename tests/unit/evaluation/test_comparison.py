@@ -1,21 +1,12 @@
 """Figures of a comparison that a person can check."""
 
-import math
 from pathlib import Path
 
 import pytest
 
-from stepsearch.evaluation.comparison import (
-    BEFORE,
-    LEARNING,
-    RunResult,
-    compare_runs,
-    dev_em,
-    first_step_with,
-    mean_over_training,
-)
+from stepsearch.evaluation.comparison import BEFORE, LEARNING, RunResult, compare_runs
 from stepsearch.evaluation.comparison_tables import comparison_markdown, notes
-from stepsearch.evaluation.plots import plot_curves
+from stepsearch.evaluation.curve_plots import plot_curves
 from stepsearch.evaluation.scores import QuestionScores, read_scores, write_scores
 
 CURVE = [
@@ -87,22 +78,6 @@ def test_other_questions_are_not_compared_one_by_one() -> None:
     assert comparison.differences["b"].keys() == {LEARNING}
     assert comparison.figures["b"]["em"].interval.value == 0
     assert any("same questions" in note for note in notes(comparison))
-
-
-def test_the_mean_over_training_is_the_area_under_the_evaluations() -> None:
-    # From .2 to .6 over two steps, then two steps at .6: (2 * .4 + 2 * .6) / 4.
-    assert mean_over_training(CURVE, 4) == pytest.approx(0.5)
-    # A run that ended at step 4 stays there: (.8 + 1.2 + 4 * .6) / 8.
-    assert mean_over_training(CURVE, 8) == pytest.approx(0.55)
-    assert mean_over_training(CURVE[:1], 0) == 0.2
-    assert math.isnan(mean_over_training(CURVE[1:2], 4))
-
-
-def test_the_first_step_with_an_em() -> None:
-    assert first_step_with(CURVE, 0.5) == 2
-    assert first_step_with(CURVE, 0.2) == 0
-    assert first_step_with(CURVE, 0.8) is None
-    assert dev_em({"eval/a/em": 0.2, "eval/b/em": 0.4, "eval/b/f1": 1.0}) == pytest.approx(0.3)
 
 
 def test_scores_come_back(tmp_path: Path) -> None:

@@ -1,23 +1,13 @@
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from stepsearch.models.value_model import ValueModel, new_value_head
 
 
 @pytest.fixture
-def causal_lm() -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=30,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.2,
-    )
-    return Qwen2ForCausalLM(config).eval()
+def causal_lm(random_policy) -> Qwen2ForCausalLM:
+    return random_policy(30).eval()
 
 
 def with_a_live_head(causal_lm: Qwen2ForCausalLM) -> ValueModel:

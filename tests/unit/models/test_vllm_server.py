@@ -28,7 +28,7 @@ def test_ids_go_in_and_come_out(loopback):
     http = loopback(answers({"/v1/models": (200, MODELS), "/v1/completions": (200, COMPLETION)}))
     server = VLLMServer(VLLMSettings(url=http.url), 2)
 
-    completion = server.complete([3, 4], Sampling(5, seed=0, temperature=0.5), (1 << 63) + 9, [2])
+    completion = server.complete([3, 4], Sampling(5, seed=(1 << 63) + 9, temperature=0.5), [2])
 
     assert (server.name, server.max_length) == ("tiny", 512)
     assert (completion.token_ids, completion.logprobs) == ([7, 8], [-0.5, -1.5])
@@ -79,4 +79,4 @@ def test_no_server_and_no_vllm_server_are_told_apart(loopback):
         VLLMServer(VLLMSettings(url=loopback(answers({})).url), 1)
     refusing = loopback(answers({"/v1/models": (200, MODELS), "/v1/completions": (400, {"error": "too long"})}))
     with pytest.raises(ModelError, match=r'refuses /v1/completions \(400\): {"error": "too long"}'):
-        VLLMServer(VLLMSettings(url=refusing.url), 1).complete([3], Sampling(5, seed=0), 0, [2])
+        VLLMServer(VLLMSettings(url=refusing.url), 1).complete([3], Sampling(5, seed=0), [2])

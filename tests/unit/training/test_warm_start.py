@@ -22,9 +22,10 @@ from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.rollout.runner import RolloutRunner
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
+from stepsearch.training.curriculum import curriculum
 from stepsearch.training.demonstration_batches import DemonstrationEncoder, endless_batches, permute_tokens
 from stepsearch.training.muon import Muon, orthogonalise
-from stepsearch.training.warm_start import WarmStartUpdate, curriculum, imitate, imitation_loss, warm_start
+from stepsearch.training.warm_start import WarmStartUpdate, imitate, imitation_loss, warm_start
 from stepsearch.types import Question
 
 CLEAN = WarmStartPhase(kind="demonstrations", updates=3, tokens=512)

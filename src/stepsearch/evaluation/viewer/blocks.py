@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepsearch.protocol import (
-    ANSWER,
     CORRECTION,
     INFORMATION,
     NO_SEARCH_LEFT,
     SEARCH,
-    THINK,
     blocks,
     closing,
     neutralise,
@@ -19,7 +17,6 @@ from stepsearch.protocol import (
 from stepsearch.types import Passage, SearchStep
 
 DOCUMENTS, ENVIRONMENT, CLAIMED, TEXT = "documents", "environment", "claimed", "text"
-KINDS = (THINK, SEARCH, DOCUMENTS, ANSWER, ENVIRONMENT, CLAIMED, TEXT)
 
 # A search is where sampling stops, so that what follows its closing tag is the environment's.
 _WRITTEN = re.compile(
@@ -36,8 +33,8 @@ class Block:
     """One part of an episode.
 
     Attributes:
-        kind: of `KINDS`: `documents` are found ones, `claimed` a block of documents that the policy wrote itself,
-            `environment` what else the environment wrote, `text` what the policy wrote outside of tags.
+        kind: `think`, `search` or `answer`; `documents` are found ones, `claimed` a block of documents that the policy
+            wrote itself, `environment` what else the environment wrote, `text` what the policy wrote outside of tags.
         text: its content; of `documents` what the policy was shown.
         step: the search that it belongs to, from 0; None for other kinds, and for a search that was not executed.
     """

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
-from stepsearch.config import Config, TrainingSettings
+from stepsearch.config import IN_PROCESS, Config, TrainingSettings
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
 from stepsearch.rollout.generation import Sampling
 from stepsearch.training.batch import PPOBatch
-from stepsearch.training.networks import give_adapters, prepare_networks, prepare_reference, start_accelerator
+from stepsearch.training.networks import Networks, give_adapters, prepare_networks, prepare_reference, start_accelerator
 from stepsearch.training.planning.quantities import EpisodeTokens, Seconds, episodes_of
 from stepsearch.training.ppo_update import PPOUpdate
 from stepsearch.training.preflight import check_weights
@@ -58,46 +60,24 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
     """
     give_adapters(policy, config)
     check_weights(policy.causal_lm)
-    settings, device = config.training, policy.causal_lm.device
-    accelerator = start_accelerator(settings.mixed_precision, device)
-    reference = prepare_reference(policy, config, accelerator) if reads_reference(settings) else None
+    device = policy.causal_lm.device
+    accelerator = start_accelerator(config.training.mixed_precision, device)
+    reference = prepare_reference(policy, config, accelerator) if reads_reference(config.training) else None
     networks = prepare_networks(policy, config, accelerator)
     episodes = episodes_of(config)
     rows = min(config.rollout.slots, episodes)
+    # As in a run, a copy to sample from stays while the networks learn.
     copy = RolloutCopy(policy) if wants_copy(device.type, config) else None
     sampled = policy.causal_lm if copy is None else copy.causal_lm
     with accelerator.autocast():
         rollout, rollout_bytes = _with_peak(
             device, lambda: _episode_seconds(sampled, policy.tokenizer, config.model.max_length, rows, tokens)
         )
-    trained = max(1, min(episodes, settings.microbatch_tokens // tokens.total))
+    trained = max(1, min(episodes, config.training.microbatch_tokens // tokens.total))
     batch = _batch(trained, tokens, policy, device)
-    policy_is_read = reads_policy(settings, config.rollout.engine)
-    update = PPOUpdate(
-        networks,
-        accelerator,
-        _one_minibatch(settings),
-        temperature=config.rollout.temperature,
-        seed=config.seed,
-        policy_is_read=policy_is_read,
+    (reading, learning), update_bytes = _with_peak(
+        device, lambda: _learning_seconds(batch, networks, reference, accelerator, config)
     )
-
-    def read() -> object:
-        return read_batch(
-            batch,
-            networks.policy if policy_is_read else None,
-            reference,
-            networks.value_model,
-            temperature=config.rollout.temperature,
-            token_budget=settings.microbatch_tokens,
-        )
-
-    def trial() -> tuple[float, float]:
-        # The first update also makes the optimisers' states.
-        update.run(batch, settings.value_warmup_steps, 1)
-        return _seconds(device, read), _seconds(device, lambda: update.run(batch, settings.value_warmup_steps, 1))
-
-    (reading, learning), update_bytes = _with_peak(device, trial)
     dev = config.evaluation.dev_questions / config.evaluation.every_steps
     seconds = Seconds(
         rollout=rollout * episodes,
@@ -107,6 +87,14 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
         measured=True,
     )
     return Measurement(seconds, rows, trained, rollout_bytes, update_bytes)
+
+
+def trial_notes(config: Config) -> list[str]:
+    """Return what a trial with these settings does not show."""
+    engine = config.rollout.engine
+    if engine == IN_PROCESS:
+        return []
+    return [f"rollout.engine={engine}: the trial sampled with {IN_PROCESS}, and says nothing of vLLM's speed or memory"]
 
 
 def _episode_seconds(
@@ -140,6 +128,38 @@ def _episode_seconds(
     _wait(device)
     per_token = (time.perf_counter() - started) / sampled
     return (tokens.prompt + tokens.observed) * reading / (rows * context) + tokens.sampled * per_token
+
+
+def _learning_seconds(
+    batch: PPOBatch, networks: Networks, reference: nn.Module | None, accelerator: Accelerator, config: Config
+) -> tuple[float, float]:
+    """Return the time of reading a batch, and that of learning from it."""
+    settings, policy_is_read = config.training, reads_policy(config.training, config.rollout.engine)
+    update = PPOUpdate(
+        networks,
+        accelerator,
+        _one_minibatch(settings),
+        temperature=config.rollout.temperature,
+        seed=config.seed,
+        policy_is_read=policy_is_read,
+    )
+
+    def read() -> object:
+        return read_batch(
+            batch,
+            networks.policy if policy_is_read else None,
+            reference,
+            networks.value_model,
+            temperature=config.rollout.temperature,
+            token_budget=settings.microbatch_tokens,
+        )
+
+    def learn() -> object:
+        return update.run(batch, settings.value_warmup_steps, 1)
+
+    # The first update also makes the optimisers' states.
+    learn()
+    return _seconds(accelerator.device, read), _seconds(accelerator.device, learn)
 
 
 def _batch(rows: int, tokens: EpisodeTokens, policy: StepSearchModel, device: torch.device) -> PPOBatch:
