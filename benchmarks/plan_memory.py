@@ -4,11 +4,13 @@
 
 Each case runs in a process of its own, and samples, reads and learns from a micro-batch as `plan --measure` does. What
 is compared is how far the process grew at most, beyond what it held when all its code was loaded and had run once on a
-model of no size. The prediction is of episodes as long as the trial's.
+model of no size; once with every freed block given back to the system, so that the growth is what tensors take, and
+once as glibc does by itself, which keeps gaps. The prediction is of episodes as long as the trial's.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -41,7 +43,9 @@ CASES = {
     "adapters, checkpointing": ("lora.rank=16", "training.gradient_checkpointing=true"),
 }
 EPISODE = EpisodeTokens(prompt=64, sampled=192, observed=256)
-STATED_FACTOR = 1.75
+STATED_FACTOR = 1.25
+# glibc gives back what is freed of blocks that are larger than this, which by itself it soon raises to 32 MiB.
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def mid_sized() -> PreTrainedConfig:
@@ -101,16 +105,22 @@ def main() -> None:
     worst = 1.0
     for case, overrides in CASES.items():
         plan = predicted(load_config(None, [*SETTINGS, *overrides]), mid_sized())
-        command = [sys.executable, __file__, "--case", case]
-        grown = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        ratio = plan.peak_bytes / grown
+        tensors, grown = growth_of_process(case, GIVEN_BACK), growth_of_process(case, {})
+        ratio = plan.peak_bytes / tensors
         worst = max(worst, ratio, 1 / ratio)
         print(
             f"{case:28}  predicted {plan.peak_bytes / 2**20:6.0f} MiB ({plan.peak_phase})  "
-            f"measured {grown / 2**20:6.0f} MiB  {ratio:.2f}",
+            f"tensors {tensors / 2**20:6.0f} MiB  {ratio:.2f}  with gaps {grown / 2**20:6.0f} MiB",
             flush=True,
         )
-    print(f"within a factor of {worst:.2f}; stated: {STATED_FACTOR}")
+    print(f"within a factor of {worst:.2f} of what tensors take; stated: {STATED_FACTOR}")
+
+
+def growth_of_process(case: str, environment: dict[str, str]) -> int:
+    """Return what `measured_growth` says in a process of its own."""
+    command = [sys.executable, __file__, "--case", case]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
+    return json.loads(ran.stdout)
 
 
 if __name__ == "__main__":

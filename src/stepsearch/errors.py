@@ -49,3 +49,20 @@ class TrainingError(StepSearchError):
 
 class ProcessLostError(TrainingError):
     """Another process of the run is gone: the cause is what that one says."""
+
+
+def one_line(error: Exception | str, longest: int = 200) -> str:
+    """Return what a package says of a failure, on one line; of a long text the sentences, or else the words, that fit.
+
+    Args:
+        error: the exception, or a text in place of one. An exception without a text is told by its type.
+        longest: characters.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= longest:
+        return text
+    head = text[: longest - 1]
+    sentences = head.rpartition(". ")[0]
+    if len(sentences) > longest // 2:
+        return sentences
+    return f"{head.rpartition(' ')[0] or head}…"

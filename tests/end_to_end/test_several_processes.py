@@ -203,7 +203,7 @@ class Command:
         self.process = subprocess.Popen(
             [*launcher, "-m", "stepsearch", *arguments],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -216,7 +216,7 @@ class Command:
             time.sleep(0.02)
 
     def end(self) -> tuple[int, str]:
-        errors = self.process.communicate(timeout=240)[1]
+        self.said, errors = self.process.communicate(timeout=240)
         return self.process.returncode, errors
 
 
@@ -256,10 +256,12 @@ def test_a_run_in_processes_is_interrupted_killed_and_resumed(tmp_path: Path, wo
     assert "go on from the last checkpoint by --resume" in errors
     assert not psutil.pid_exists(second.pid)
 
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    # On a machine without GPUs accelerate starts more than one process by this flag alone.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     run = Command(launcher, [*arguments, "--resume", f"training.max_steps={stopped + 2}"])
     code, errors = run.end()
     assert code == 0, errors
+    assert "2 processes train together (ddp)" in run.said
     assert last_step(tmp_path) == stopped + 2
     assert (tmp_path / "checkpoints" / "best_model" / "model.safetensors").is_file()
 

@@ -86,7 +86,10 @@ def test_scripted_episodes_of_the_users_questions_are_shown_by_adapters(
     [
         ("{", "shown.jsonl, line 2"),
         ('{"question": "who", "text": "Kim"}', "shown.jsonl, line 2: turn 1 does nothing"),
-        ('{"question": "who", "text": "<think><|endoftext|></think><answer>Kim</answer>"}', "ends a sequence"),
+        (
+            '{"question": "who", "text": "<think><|endoftext|></think><answer>Kim</answer>"}',
+            "shown.jsonl, line 2: a turn writes a token that ends a sequence ('<think><|endoftext|>'): leave it out",
+        ),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_left_behind(
@@ -98,6 +101,22 @@ def test_a_wrong_line_is_named_and_nothing_is_left_behind(
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert problem in error
     assert not (tmp_path / "start").exists()
+
+
+def test_too_short_a_context_is_named_with_the_length_that_is_needed(
+    demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "start"
+    flags = ["--demonstrations", str(demonstrations), "--output-dir", str(out), f"model.name={qwen_folder}"]
+    asked = ["warm-start", *flags, *SMALL, *QUICK]
+    assert main([*asked, "model.max_length=100"]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert "model.max_length=100 is too short for every demonstration" in error
+    assert not out.exists()
+    needed = re.search(r"raise it to (\d+)", error).group(1)
+    assert main([*asked, f"model.max_length={needed}"]) == 0
+    assert "left out" not in capsys.readouterr().out
+    assert main([*asked, f"model.max_length={int(needed) - 1}"]) == 2
 
 
 def test_the_tiny_policy_has_a_start_of_its_own(

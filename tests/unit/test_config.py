@@ -137,7 +137,10 @@ def test_a_mistake_is_blamed_on_the_file_or_on_the_override_that_holds_it(tmp_pa
         ("model=tiny", "override 'model=tiny': model: input should be a valid dictionary"),
         ("=1", "override '=1' is not of the form section.key=value"),
         ("seed", "override 'seed' is not of the form section.key=value"),
-        ("rollout.max_passage_tokens=600", "rollout.max_passage_tokens is more than rollout.max_observation_tokens"),
+        (
+            "rollout.max_passage_tokens=600",
+            "rollout.max_passage_tokens=600 is more than rollout.max_observation_tokens=512: lower it",
+        ),
         ("rollout.temperature=nan", "override 'rollout.temperature=nan': rollout.temperature:"),
         ("training.learning_rate=.inf", "training.learning_rate:"),
     ],
@@ -179,18 +182,21 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "key"),
+    ("overrides", "mend"),
     [
-        (["training.critic=group"], r"training\.rollouts_per_question"),
-        (
-            ["training.critic=group", "training.rollouts_per_question=4", "training.value_warmup_steps=1"],
-            r"training\.value_warmup_steps",
-        ),
-        (["training.critic=shared", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
-        (["training.parallel=fsdp", "lora.rank=8"], r"set training\.parallel to ddp"),
-        (["training.importance_cap=2", "training.old_logprobs=rollout"], r"training\.old_logprobs"),
+        (["training.critic=group", "training.rollouts_per_question=1"], "raise it to 2 or more"),
+        (["training.critic=group", "training.value_warmup_steps=1"], "set it to 0"),
+        (["training.critic=shared", "training.old_logprobs=rollout"], "set it to auto"),
+        (["training.importance_cap=2", "training.old_logprobs=rollout"], "set it to auto"),
+        (["training.parallel=fsdp", "training.offload=optimizer"], "set it to none"),
+        (["training.parallel=fsdp", "lora.rank=8"], "set training.parallel to ddp"),
+        (["training.offload=all", "lora.rank=8"], "set optimizer or none"),
+        (["rollout.max_passage_tokens=90", "rollout.max_observation_tokens=80"], "lower it"),
     ],
 )
-def test_settings_that_exclude_each_other_are_refused_by_name(overrides: list[str], key: str) -> None:
-    with pytest.raises(ConfigError, match=key):
-        load_config(None, overrides)
+def test_settings_that_exclude_each_other_are_refused_with_their_values(overrides: list[str], mend: str) -> None:
+    others = ["training.rollouts_per_question=4"] if "training.critic=group" in overrides else []
+    with pytest.raises(ConfigError) as error:
+        load_config(None, [*others, *overrides])
+    assert all(override in str(error.value) for override in overrides)
+    assert str(error.value).endswith(mend)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from stepsearch.errors import one_line
 from stepsearch.retry_after import retry_after_seconds
 
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -58,8 +59,7 @@ def pause_seconds(attempt: int, backoff_seconds: float, error: Exception) -> flo
 def explain(error: Exception) -> str:
     """Return a failed try as a few words on one line."""
     cause = f" {error.__cause__}" if error.__cause__ is not None else ""
-    text = " ".join(f"{error}{cause}".split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "…"
+    return one_line(f"{error}{cause}".strip() or type(error).__name__, 300)
 
 
 def refused_parameter(error: Exception, known: tuple[str, ...]) -> str | None:

@@ -6,7 +6,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from stepsearch.errors import ConfigError, ModelError
+from stepsearch.errors import ConfigError, ModelError, one_line
 from stepsearch.models.model_card import CARD
 
 
@@ -42,7 +42,7 @@ def upload_model(folder: Path, repository: str, *, private: bool) -> str:
         title = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
         commit = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=_message(title))
     except Exception as error:  # The library has errors of its own, of its HTTP client and of its transfer.
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(
             f"{folder} could not be pushed to {repository} at {hub.endpoint}, which cannot be reached or refuses: "
             f"{reason}"

@@ -24,7 +24,7 @@ from stepsearch.models.tiny import tiny_config
 from stepsearch.models.untrained import untrained_policy
 from stepsearch.training.planning.devices import DEVICES, GIBIBYTE, GIGABYTE, Device
 from stepsearch.training.planning.fitting import memory_refusal
-from stepsearch.training.planning.measurement import Measurement, measure_step
+from stepsearch.training.planning.measurement import Measurement, measure_step, trial_notes
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         use_threads(config)
         policy = _policy_to_measure(config, hf_config, source)
         measured = measure_step(policy, config, planned.expected)
-        planned = replace(planned, seconds=measured.seconds)
+        planned = replace(planned, seconds=measured.seconds, notes=[*planned.notes, *trial_notes(config)])
     refusal = memory_refusal(planned, config, assumed, plan)
     if args.json:
         print(json.dumps(to_json(config, shape, planned, assumed, measured, refusal), indent=2))

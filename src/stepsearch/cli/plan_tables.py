@@ -6,7 +6,7 @@ from rich.table import Table
 
 from stepsearch.config import Config
 from stepsearch.models.model_shape import ModelShape
-from stepsearch.training.planning.fitting import in_words
+from stepsearch.training.planning.devices import in_words
 from stepsearch.training.planning.measurement import Measurement
 from stepsearch.training.planning.memory import HELD
 from stepsearch.training.planning.plan import RunPlan

@@ -199,6 +199,7 @@ def closing_words(summary: dict[str, Any], folder: RunFolder) -> str:
     return (
         f"{taken}, {summary['peak_memory_mb']:.0f} MB; written to {folder.root}\n"
         f"ask it:       {stepsearch} inference --model-path {folder.best_model} --mode interactive\n"
+        f"serve it:     {stepsearch} serve --model-path {folder.best_model}\n"
         f"see curves:   {tensorboard} --logdir {folder.logs / 'tensorboard'}\n"
         f"your data:    {stepsearch} prepare-data --raw-musique-dir DIR --output-dir data --build-knowledge-base"
     )

@@ -15,13 +15,12 @@ from stepsearch.config import Config, as_mapping
 from stepsearch.data import KnowledgeBase
 from stepsearch.evaluation.metrics import EvaluationMetrics, wilson_interval
 from stepsearch.models.model_folder import read_run, rewrite_run
-from stepsearch.models.run_record import RUN, CorpusUsed, QuestionsUsed, Result, RunRecord
+from stepsearch.models.run_record import RUN, STEPPO, WARM_START, CorpusUsed, QuestionsUsed, Result, RunRecord
 from stepsearch.models.step_search_model import model_record
 from stepsearch.preparation.coverage import Match, golden_documents, locate
 from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Question
 
-STEPPO, WARM_START = "StePPO", "warm start"
 DEV, TEST = "dev", "test"
 # A larger corpus is not looked through for golden documents: `stepsearch audit` does that.
 COVERED_PASSAGES = 300_000
@@ -49,8 +48,12 @@ UNKNOWN = Origin()
 
 
 def typed_command(argv: Sequence[str]) -> str:
-    """Return a command as it was typed; values that may be secret, and the home folder, are left out."""
-    words = [_without_secret(word) for word in argv]
+    """Return a command as it was typed, for a card that others read.
+
+    Values that may be secret are left out, paths below the working folder begin there, and those below the home folder
+    with `~`.
+    """
+    words = [_short(_without_secret(word)) for word in argv]
     hidden = [_HIDDEN if before == "--token" else word for before, word in zip(["", *words], words, strict=False)]
     return shlex.join(["stepsearch", *hidden]).replace(str(Path.home()), "~")
 
@@ -58,6 +61,14 @@ def typed_command(argv: Sequence[str]) -> str:
 def _without_secret(word: str) -> str:
     key, equals, _ = word.partition("=")
     return f"{key}={_HIDDEN}" if equals and key.rpartition(".")[2] in _PRIVATE else word
+
+
+def _short(word: str) -> str:
+    """Return a word of a command, a whole path below the working folder in it as one from there."""
+    before, equals, path = word.rpartition("=")
+    if not Path(path).is_absolute() or not Path(path).is_relative_to(Path.cwd()):
+        return word
+    return f"{before}{equals}{Path(path).relative_to(Path.cwd())}"
 
 
 def run_record(

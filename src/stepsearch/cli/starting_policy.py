@@ -9,8 +9,9 @@ from rich.console import Console
 
 from stepsearch.cli.assembly import TINY, build_policy
 from stepsearch.cli.progress import StageProgress, say
-from stepsearch.cli.run_records import WARM_START, Origin, warm_start_record
+from stepsearch.cli.run_records import Origin, warm_start_record
 from stepsearch.config import Config
+from stepsearch.models.run_record import WARM_START
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.search import SearchEngine
 from stepsearch.training.processes import join_processes

@@ -11,7 +11,7 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.hub_upload import refuse_impossible_upload, upload_model
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.run_records import UNKNOWN, WARM_START, Origin, describer, typed_command
+from stepsearch.cli.run_records import UNKNOWN, Origin, describer, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.starting_policy import device_type, starting_policy
 from stepsearch.config import Config, asked_keys, load_config
@@ -19,6 +19,7 @@ from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
 from stepsearch.evaluation.evaluator import question_seeds, run_questions
 from stepsearch.evaluation.metrics import measure
+from stepsearch.models.run_record import WARM_START
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.progress import Advance
@@ -64,15 +65,22 @@ def run(args: argparse.Namespace) -> None:
     )
     leave_processes()
     if args.push_to_hub and is_main:
-        say(console, _pushed(best_model, args.push_to_hub))
+        say(console, f"pushed to {_push(best_model, args.push_to_hub)}")
 
 
-def _pushed(best_model: Path, repository: str) -> str:
-    """Push a trained model and return what became of it: a hub that does not answer takes nothing from the run."""
+def _push(best_model: Path, repository: str) -> str:
+    """Push a trained model, and return its address.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses; it says what to type later, as the model is there.
+    """
     try:
-        return f"pushed to {upload_model(best_model, repository, private=False)}"
+        return upload_model(best_model, repository, private=False)
     except ModelError as error:
-        return f"not pushed: {error}\nlater: stepsearch push --model-path {best_model} --repo {repository}"
+        raise ModelError(
+            f"training is done and the model saved, but {error}; push it later by: stepsearch push --model-path "
+            f"{best_model} --repo {repository}"
+        ) from None
 
 
 def train(
@@ -115,6 +123,8 @@ def train(
     workers = usable_workers(config.training, torch.device(device_type(config)))
     check_processes(processes.count, workers, config.rollout.engine)
     use_threads(config)
+    if processes.count > 1:
+        say(shown, f"{processes.count} processes train together ({config.training.parallel})")
     if resume:
         say(shown, _opening_words(folder))
     else:

@@ -12,12 +12,12 @@ from rich.console import Console
 from stepsearch.cli.assembly import TINY
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.run_records import WARM_START, Origin, run_record, typed_command
+from stepsearch.cli.run_records import Origin, run_record, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.config import Config, WarmStartPhase, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError, TrainingError
-from stepsearch.models.run_record import RUN, QuestionsUsed
+from stepsearch.models.run_record import RUN, WARM_START, QuestionsUsed
 from stepsearch.models.step_search_model import StepSearchModel, model_record
 from stepsearch.preparation.demonstration_files import read_demonstrations
 from stepsearch.preparation.demonstrations import Demonstration, DemonstrationWriter, Observed
@@ -110,9 +110,20 @@ def _check_unused(folder: RunFolder) -> None:
 def _encode(
     demonstrations: list[Demonstration], policy: StepSearchModel, config: Config, console: Console
 ) -> list[Example]:
-    """Return the demonstrations in tokens, and say how many there are."""
-    observations = observation_builder(policy.tokenizer, config.rollout)
-    examples = DemonstrationEncoder(policy.tokenizer, observations, config.model.max_length).encode(demonstrations)
+    """Return the demonstrations in tokens that fit into the context, and say how many there are.
+
+    Raises:
+        ConfigError: none fits.
+    """
+    observations, room = observation_builder(policy.tokenizer, config.rollout), config.model.max_length
+    encoded = DemonstrationEncoder(policy.tokenizer, observations, room).encode_all(demonstrations)
+    lengths = [len(example.ids) for example in encoded]
+    if min(lengths) > room:
+        raise ConfigError(
+            f"model.max_length={room} is too short for every demonstration: they have {min(lengths)} to {max(lengths)} "
+            f"tokens; raise it to {max(lengths)}, or show shorter ones"
+        )
+    examples = [example for example in encoded if len(example.ids) <= room]
     searches = sum(isinstance(segment, Observed) for shown in demonstrations for segment in shown.segments)
     written = sum(sum(example.written) for example in examples)
     say(
@@ -121,8 +132,11 @@ def _encode(
         "write",
     )
     if len(examples) < len(demonstrations):
-        left_out = len(demonstrations) - len(examples)
-        say(console, f"{left_out:,} are longer than model.max_length={config.model.max_length}, and left out")
+        left_out = len(encoded) - len(examples)
+        say(
+            console,
+            f"{left_out:,} are longer than model.max_length={room} and left out; the longest has {max(lengths)} tokens",
+        )
     return examples
 
 

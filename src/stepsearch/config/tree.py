@@ -31,7 +31,10 @@ class Config(Section):
         if self.search.engine_type == "hybrid":
             _check_hybrid(self.search)
         if self.rollout.max_passage_tokens > self.rollout.max_observation_tokens:
-            raise ValueError("rollout.max_passage_tokens is more than rollout.max_observation_tokens: lower it")
+            raise ValueError(
+                f"rollout.max_passage_tokens={self.rollout.max_passage_tokens} is more than "
+                f"rollout.max_observation_tokens={self.rollout.max_observation_tokens}: lower it"
+            )
         _check_group(self.training)
         _check_placement(self.training, self.lora)
         _check_old_logprobs(self.training)
@@ -49,35 +52,44 @@ def _check_hybrid(search: SearchSettings) -> None:
 
 def _check_group(training: TrainingSettings) -> None:
     if training.critic == "group" and training.rollouts_per_question < 2:
-        raise ValueError("training.critic=group compares a question's episodes: raise training.rollouts_per_question")
+        raise ValueError(
+            "training.critic=group compares a question's episodes, and training.rollouts_per_question="
+            f"{training.rollouts_per_question}: raise it to 2 or more"
+        )
     if training.critic == "group" and training.value_warmup_steps:
-        raise ValueError("training.critic=group has no critic to warm up: set training.value_warmup_steps to 0")
+        raise ValueError(
+            "training.critic=group has no critic to warm up, and training.value_warmup_steps="
+            f"{training.value_warmup_steps}: set it to 0"
+        )
 
 
 def _check_placement(training: TrainingSettings, lora: LoraSettings) -> None:
     if lora.rank and training.offload in ("reference", "all"):
         raise ValueError(
-            "training.offload: with lora.rank the reference is the frozen trunk itself; set optimizer or none"
+            f"training.offload={training.offload}: with lora.rank={lora.rank} the reference is the frozen trunk "
+            "itself; set optimizer or none"
         )
     if training.parallel == "fsdp" and training.offload != "none":
         raise ValueError(
-            "training.parallel=fsdp keeps a share of optimiser states and reference in each process: set "
-            "training.offload to none"
+            "training.parallel=fsdp keeps a share of optimiser states and reference in each process, and "
+            f"training.offload={training.offload}: set it to none"
         )
     if training.parallel == "fsdp" and lora.rank:
         raise ValueError(
-            "training.parallel=fsdp shares whole networks out, and with lora.rank two take turns on one trunk: set "
-            "training.parallel to ddp"
+            f"training.parallel=fsdp shares whole networks out, and with lora.rank={lora.rank} two take turns on one "
+            "trunk: set training.parallel to ddp"
         )
 
 
 def _check_old_logprobs(training: TrainingSettings) -> None:
     if training.critic == "shared" and training.old_logprobs == "rollout":
-        raise ValueError("training.critic=shared reads the policy anyway: set training.old_logprobs to auto")
+        raise ValueError(
+            "training.critic=shared reads the policy anyway, and training.old_logprobs=rollout: set it to auto"
+        )
     if training.importance_cap is not None and training.old_logprobs == "rollout":
         raise ValueError(
-            "training.importance_cap weighs what the trainer reads against what was sampled: set "
-            "training.old_logprobs to auto"
+            f"training.importance_cap={training.importance_cap:g} weighs what the trainer reads against what was "
+            "sampled, and training.old_logprobs=rollout: set it to auto"
         )
 
 

@@ -9,7 +9,7 @@ from stepsearch.data.benchmark import Entry
 from stepsearch.data.optional_packages import import_optional
 from stepsearch.data.question_files import entries_of_records
 from stepsearch.data.records import Record
-from stepsearch.errors import DataError
+from stepsearch.errors import DataError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _load(library: Any, dataset: DatasetName) -> dict[str, Iterable[Mapping[str,
             loaded = library.load_dataset(dataset.name, dataset.config)
     except Exception as error:
         # The library raises whatever its many parts raise.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error)
         raise DataError(
             f"the dataset {dataset} cannot be loaded ({reason}): name one of the hub that this machine can reach, or "
             "a folder that `datasets` saved or can load"

@@ -23,6 +23,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch.data.kept_indexes import keep_indexes
 from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import DataError
@@ -211,10 +212,13 @@ def knowledge_base_beside(file: Path) -> Path | None:
 def replace_knowledge_base(source: Path, target: Path) -> None:
     """Move the folder `source` to `target`; a knowledge base that stood there goes once the new one is in place.
 
+    Indexes of the very same passages that only the old one has are kept.
+
     Raises:
         DataError: `target` holds something else.
     """
     require_replaceable(target)
+    keep_indexes(target, source, _read_manifest(source)["fingerprint"])
     replace_folder(source, target)
 
 

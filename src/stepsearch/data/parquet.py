@@ -9,7 +9,7 @@ from stepsearch.data.optional_packages import import_optional
 from stepsearch.data.packed_files import open_binary
 from stepsearch.data.records import Record
 from stepsearch.data.whole_files import replacing
-from stepsearch.errors import DataError
+from stepsearch.errors import DataError, one_line
 
 _ROWS = 512
 # A type's name in `pyarrow`, a list of one type, or the fields of a struct.
@@ -31,7 +31,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
                     number += 1
                     yield Record(row, f"{path}, row {number}")
         except (arrow.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = one_line(error)
             raise DataError(f"{path} is no whole parquet file ({reason}): cut off or damaged, get it again") from None
     if not number:
         raise DataError(f"{path} is empty: it holds no row")

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stepsearch.config import LoraSettings
-from stepsearch.errors import ConfigError
+from stepsearch.errors import ConfigError, one_line
 
 ACTOR, CRITIC = "actor", "critic"
 ADAPTER_FOLDER = "adapter"
@@ -138,7 +138,7 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
             for name in (ACTOR, CRITIC) if with_critic else (ACTOR,):
                 inject_adapter_in_model(lora_config, causal_lm, adapter_name=name)
         except ValueError as error:
-            raise ConfigError(f"lora.target_modules: {' '.join(str(error).split())[:200]}") from None
+            raise ConfigError(f"lora.target_modules: {one_line(error)}") from None
     _make_adapters_float32(causal_lm)
     return Adapters(causal_lm, lora_config)
 

@@ -4,13 +4,10 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import model_info
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -23,8 +20,10 @@ from transformers import (
 )
 
 from stepsearch.data.whole_files import write_text
-from stepsearch.errors import ModelError
+from stepsearch.errors import ModelError, one_line
+from stepsearch.hub_lookup import HubAnswer, ask_hub
 from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
+from stepsearch.models.attention_choice import AUTO, refuse_attention
 from stepsearch.models.model_card import CARD, model_card
 from stepsearch.models.run_record import RUN, RunRecord
 from stepsearch.protocol import TAGS
@@ -33,7 +32,6 @@ RECORD = "stepsearch.json"
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model")
 # Where the model of a run's folder lies.
 _INSIDE = ("best_model", "checkpoints/best_model")
-HUB_SECONDS = 5.0
 # What transformers and its readers raise on files that are missing, damaged or of another kind.
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
@@ -47,6 +45,7 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
         attention: transformers' implementation; auto: its own choice.
 
     Raises:
+        ConfigError: that attention cannot be had.
         ModelError: it cannot be found or read, or its weights do not belong to its `config.json`.
     """
     where = _source(name)
@@ -55,11 +54,12 @@ def load_causal_lm(name: str, *, dtype: str, attention: str) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=kind,
-            attn_implementation=None if attention == "auto" else attention,
+            attn_implementation=None if attention == AUTO else attention,
             output_loading_info=True,
             **where,
         )
     except LOAD_ERRORS as error:
+        refuse_attention(load_config_of(name), attention)
         raise ModelError(_explain(name, error)) from None
     causal_lm, report = loaded
     wrong = [*report["missing_keys"], *(key for key, *_ in report.get("mismatched_keys", ()))]
@@ -227,29 +227,16 @@ def _source(name: str) -> dict[str, bool]:
         raise ModelError(f"model {name} is a file: name the folder that holds config.json")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"model folder {name} does not exist")
-    return {"local_files_only": not _hub_answers(name)}
-
-
-@cache
-def _hub_answers(name: str) -> bool:
-    """Return whether the hub is there, asked once and briefly; without it transformers would try for a minute.
-
-    Raises:
-        ModelError: the hub is there and does not give that model.
-    """
-    try:
-        model_info(name, timeout=HUB_SECONDS)
-    except (RepositoryNotFoundError, HFValidationError):
+    answer = ask_hub(name)
+    if answer is HubAnswer.LACKS:
         raise ModelError(
             f"model {name} is neither a folder here nor a model on the hub that may be read without logging in"
-        ) from None
-    except Exception:  # whatever keeps the hub from answering, what was fetched before may do
-        return False
-    return True
+        )
+    return {"local_files_only": answer is HubAnswer.SILENT}
 
 
-def _explain(name: str, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:200]
+def _explain(name: str, error: Exception) -> str:
+    reason = one_line(error)
     if Path(name).expanduser().is_dir():
         return f"model folder {name} cannot be loaded, a file is missing, damaged or of another kind: {reason}"
     return (

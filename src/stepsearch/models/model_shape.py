@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from stepsearch.config import LoraSettings
-from stepsearch.errors import ModelError
+from stepsearch.errors import ModelError, one_line
 from stepsearch.models.adapters import ACTOR, add_adapters
 from stepsearch.models.known_shapes import KNOWN_MODELS, known_config
 from stepsearch.models.model_folder import LOAD_ERRORS, load_config_of
@@ -85,7 +85,7 @@ def weightless_model(config: PreTrainedConfig) -> PreTrainedModel:
             # A copy: building a model writes its own dtype into the config.
             return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
     except LOAD_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"no causal LM can be made of a {config.model_type} config: {reason}") from None
 
 

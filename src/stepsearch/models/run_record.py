@@ -6,6 +6,8 @@ from typing import Any
 
 RUN = "run"
 """The key of a `stepsearch.json` that holds it."""
+STEPPO, WARM_START = "StePPO", "warm start"
+"""Methods of a run."""
 
 
 @dataclass(frozen=True, slots=True)

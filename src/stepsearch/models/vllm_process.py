@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stepsearch.config import VLLMSettings
-from stepsearch.errors import ConfigError, ModelError
+from stepsearch.errors import ConfigError, ModelError, one_line
 from stepsearch.rollout.generation import Sampling
 
 # What vLLM reads when it is imported; what the user has set stays.
@@ -155,7 +155,7 @@ class VLLMProcess:
             except Exception as error:  # Whatever a foreign engine raises here, the user has to know the way out.
                 raise ModelError(
                     f"vLLM cannot run {config.architectures[0]} here ({type(error).__name__}: "
-                    f"{' '.join(str(error).split())[:300]}): set rollout.engine=in_process"
+                    f"{one_line(error, 300)}): set rollout.engine=in_process"
                 ) from error
         VLLMProcess._running = self
         self._asleep = self._has_weights = False
@@ -207,7 +207,7 @@ def _import_vllm() -> ModuleType:
         return import_module("vllm")
     except Exception as error:  # One of another build of torch raises anything.
         raise ConfigError(
-            f"vLLM cannot be imported here ({type(error).__name__}: {' '.join(str(error).split())[:200]}): "
+            f"vLLM cannot be imported here ({type(error).__name__}: {one_line(error)}): "
             "docs/engines.md says what it needs, or set rollout.engine=in_process"
         ) from error
 

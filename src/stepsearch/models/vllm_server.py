@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stepsearch.config import VLLMSettings
-from stepsearch.errors import ConfigError, ModelError
+from stepsearch.errors import ConfigError, ModelError, one_line
 from stepsearch.protocol import STOP_TAGS
 from stepsearch.rollout.generation import Sampling
 
@@ -133,8 +133,8 @@ class VLLMServer:
         if response.status_code == _NOT_FOUND:
             raise _NotThere(f"{self._url}{path} is not there: vllm.url has to be the address of a vLLM server")
         if response.is_error:
-            text = " ".join(response.text.split())[:300]
-            raise ModelError(f"the vLLM server at {self._url} refuses {path} ({response.status_code}): {text}")
+            reason = one_line(response.text, 300)
+            raise ModelError(f"the vLLM server at {self._url} refuses {path} ({response.status_code}): {reason}")
         return response.json() if response.content else None
 
 

@@ -50,7 +50,7 @@ def _demonstration(record: Record, max_searches: int) -> Demonstration:
     question, text = _question_and_text(record)
     if not question:
         raise record.error("the question is blank")
-    return Demonstration(question, tuple(_segments(record, text, max_searches)))
+    return Demonstration(question, tuple(_segments(record, text, max_searches)), record.where)
 
 
 def _question_and_text(record: Record) -> tuple[str, str]:

@@ -7,7 +7,7 @@ reinforcement learning.
 
 import random
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stepsearch.config import WarmStartPhase
 from stepsearch.errors import DataError
@@ -42,10 +42,14 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """An episode after the prompt of `question`; a reading drill has no question, and no prompt."""
+    """An episode after the prompt of `question`; a reading drill has no question, and no prompt.
+
+    `where` says which one it is, to people: a file and line, or a question.
+    """
 
     question: str | None
     segments: tuple[Written | Observed, ...]
+    where: str = field(default="a demonstration", compare=False)
 
 
 _Segments = list[Written | Observed]
@@ -76,7 +80,11 @@ class DemonstrationWriter:
         """
         scripts = [_script(question, phase, self._max_searches, rng) for question in questions]
         written = zip(questions, self._perform(scripts), strict=True)
-        return [Demonstration(question.question, tuple(segments)) for question, segments in written if segments]
+        return [
+            Demonstration(question.question, tuple(segments), f"the demonstration of {question.question!r}")
+            for question, segments in written
+            if segments
+        ]
 
     def _perform(self, scripts: Sequence[_Script]) -> list[_Segments | None]:
         """Run all scripts side by side, so that what they ask at the same time is one batch."""

@@ -1,10 +1,10 @@
 """A cross-encoder: reads query and passage together, and says how well they fit."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from stepsearch.errors import SearchError
+from stepsearch.errors import SearchError, one_line
+from stepsearch.search.pretrained import load_pretrained
 from stepsearch.types import Passage
 
 LONGEST_PAIR = 512
@@ -34,15 +34,13 @@ class CrossEncoder:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place)
-            model = AutoModelForSequenceClassification.from_pretrained(place)
+            tokenizer = load_pretrained(AutoTokenizer, name)
+            model = load_pretrained(AutoModelForSequenceClassification, name)
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise SearchError(
-                f"search.hybrid.reranker: the cross-encoder {name} cannot be loaded ({reason}): name the folder or hub "
-                "name of a sequence-classification model"
+                f"search.hybrid.reranker: the cross-encoder {name} cannot be loaded ({one_line(error)}): name the "
+                "folder or hub name of a sequence-classification model"
             ) from None
         labels = model.config.num_labels
         if labels not in (1, 2):

@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stepsearch.errors import SearchError
+from stepsearch.search.pretrained import file_of_model
 
 # sentence-transformers' names of the two sides of a search.
 _QUERY_PROMPTS = ("query",)
@@ -30,12 +30,6 @@ class EncoderFiles:
     max_tokens: int | None = None
     query_prefix: str = ""
     passage_prefix: str = ""
-
-
-def place_of_model(name: str) -> str:
-    """Return a model's folder where there is one of that name, else the name, which is the hub's then."""
-    folder = Path(name).expanduser()
-    return str(folder) if folder.is_dir() else name
 
 
 def read_encoder_files(name: str) -> EncoderFiles:
@@ -85,19 +79,11 @@ def _prompt(prompts: dict[str, str], names: tuple[str, ...]) -> str:
 
 def _read(name: str, file: str) -> Any:
     """Return the JSON value of a model's file, None where it has no such file."""
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        place_of_model(name),
-        file,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    path = file_of_model(name, file)
     if path is None:
         return None
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SearchError(f"search.dense.encoder: {path} cannot be read: {error}") from None
 

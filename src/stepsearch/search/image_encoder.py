@@ -9,7 +9,7 @@ from typing import Any
 from stepsearch.config import DenseSearchSettings
 from stepsearch.errors import DataError, SearchError
 from stepsearch.search.encoder import Vectors, in_batches, passage_text
-from stepsearch.search.encoder_files import place_of_model
+from stepsearch.search.pretrained import load_pretrained
 from stepsearch.search.text_encoder import unloadable, weights_type
 from stepsearch.types import Passage
 
@@ -49,9 +49,8 @@ class ImageEncoder:
             if getattr(settings, key) is not None:
                 raise SearchError(f"search.dense.{key} is not for {name}, a model of images and texts: leave it out")
         try:
-            place = place_of_model(name)
-            model = AutoModel.from_pretrained(place, dtype=weights_type())
-            tokenizer, processor = AutoTokenizer.from_pretrained(place), AutoImageProcessor.from_pretrained(place)
+            model = load_pretrained(AutoModel, name, dtype=weights_type())
+            tokenizer, processor = load_pretrained(AutoTokenizer, name), load_pretrained(AutoImageProcessor, name)
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(name, error) from None
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")

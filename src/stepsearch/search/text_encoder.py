@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepsearch.config import DenseSearchSettings
-from stepsearch.errors import SearchError
+from stepsearch.errors import SearchError, one_line
 from stepsearch.search.encoder import Vectors, in_batches, passage_text
-from stepsearch.search.encoder_files import place_of_model, read_encoder_files
+from stepsearch.search.encoder_files import read_encoder_files
+from stepsearch.search.pretrained import load_pretrained
 from stepsearch.types import Passage
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class TextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place_of_model(name))
-            model = AutoModel.from_pretrained(place_of_model(name), dtype=weights_type())
+            tokenizer = load_pretrained(AutoTokenizer, name)
+            model = load_pretrained(AutoModel, name, dtype=weights_type())
         except (OSError, ValueError, KeyError) as error:
             raise unloadable(name, error) from None
         facts = _facts(name, settings, min(tokenizer.model_max_length, _positions(model.config)))
@@ -115,10 +116,9 @@ def weights_type() -> Any:
 
 def unloadable(name: str, error: Exception) -> SearchError:
     """Return the error that says why an encoder cannot be loaded."""
-    reason = str(error).strip().partition("\n")[0]
     return SearchError(
-        f"search.dense.encoder: {name} cannot be loaded ({reason}): name the folder or hub name of an encoder, such as "
-        "sentence-transformers/all-MiniLM-L6-v2"
+        f"search.dense.encoder: {name} cannot be loaded ({one_line(error)}): name the folder or hub name of an "
+        "encoder, such as sentence-transformers/all-MiniLM-L6-v2"
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel
 
 from stepsearch.config import Config
-from stepsearch.errors import ConfigError, ModelError
+from stepsearch.errors import ConfigError, ModelError, one_line
 from stepsearch.models.model_folder import replace_folder
 from stepsearch.types import Question
 
@@ -148,7 +148,7 @@ def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
                 raise ValueError("a file is cut short")
             return torch.load(candidate / STATE, map_location=IN_MAIN_MEMORY, weights_only=True, mmap=True)
         except READ_ERRORS as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             logger.warning("checkpoint %s is damaged (%s): trying the one before it", candidate, reason)
     if candidates:
         raise ModelError(f"every checkpoint in {folder} is damaged: start anew in another --output-dir")
@@ -179,4 +179,6 @@ def load_reference(folder: Path) -> dict[str, Any]:
     try:
         return torch.load(folder / REFERENCE, map_location=IN_MAIN_MEMORY, weights_only=True, mmap=True)
     except READ_ERRORS as error:
-        raise ModelError(f"{folder / REFERENCE} cannot be read ({error}): start anew in another --output-dir") from None
+        raise ModelError(
+            f"{folder / REFERENCE} cannot be read ({one_line(error)}): start anew in another --output-dir"
+        ) from None

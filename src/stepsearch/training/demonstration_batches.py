@@ -18,10 +18,14 @@ from stepsearch.search.guarded_search import SearchOutcome
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One demonstration in tokens; `written` is 1 where the policy is to write the token itself."""
+    """One demonstration in tokens; `written` is 1 where the policy is to write the token itself.
+
+    `where` says to people which one.
+    """
 
     ids: list[int]
     written: list[int]
+    where: str = "a demonstration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,16 @@ class DemonstrationEncoder:
 
     def encode(self, demonstrations: Sequence[Demonstration]) -> list[Example]:
         """Return the examples that fit, in order."""
+        return [example for example in self.encode_all(demonstrations) if len(example.ids) <= self._max_length]
+
+    def encode_all(self, demonstrations: Sequence[Demonstration]) -> list[Example]:
+        """Return every example, in order, however long."""
         segments = list(chain.from_iterable(demonstration.segments for demonstration in demonstrations))
         texts = [segment.text for segment in segments if isinstance(segment, Written)]
         outcomes = [SearchOutcome(segment.passages, False) for segment in segments if isinstance(segment, Observed)]
         written = iter(self._tokenizer.hf(texts, add_special_tokens=False)["input_ids"] if texts else [])
         observed = iter(self._observations.build(outcomes))
-        examples = [self._join(demonstration, written, observed) for demonstration in demonstrations]
-        return [example for example in examples if len(example.ids) <= self._max_length]
+        return [self._join(demonstration, written, observed) for demonstration in demonstrations]
 
     def _join(
         self, demonstration: Demonstration, written: Iterator[list[int]], observed: Iterator[list[int]]
@@ -80,7 +87,7 @@ class DemonstrationEncoder:
                 added = added + self._no_search_left
             ids += added
             marks += [int(isinstance(segment, Written))] * len(added)
-        return Example(ids, marks)
+        return Example(ids, marks, demonstration.where)
 
 
 def endless_batches(

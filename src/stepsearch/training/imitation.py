@@ -8,12 +8,13 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from accelerate import Accelerator
 
 from stepsearch.config import Config
-from stepsearch.errors import ConfigError, TrainingError
+from stepsearch.errors import ConfigError, DataError, TrainingError
 from stepsearch.models.adapters import add_adapters
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tokenization import ModelTokenizer
@@ -44,15 +45,16 @@ def refuse_end_of_sequence(examples: Sequence[Example], tokenizer: ModelTokenize
     """Refuse to teach what would end an episode anywhere.
 
     Raises:
-        TrainingError: a written token ends a sequence.
+        DataError: a written token ends a sequence; its demonstration is named.
     """
     for example in examples:
         for place, (token, wrote) in enumerate(zip(example.ids, example.written, strict=True)):
             if wrote and token in tokenizer.eos_ids:
-                excerpt = tokenizer.decode(example.ids[max(0, place - _EXCERPT) : place + 1])
-                raise TrainingError(
-                    f"a demonstration writes a token that ends a sequence, after {' '.join(excerpt.split())!r}: leave "
-                    "it out, an episode ends with its closing tag"
+                shown = slice(max(0, place - _EXCERPT), place + 1)
+                excerpt = tokenizer.decode(list(compress(example.ids[shown], example.written[shown])))
+                raise DataError(
+                    f"{example.where}: a turn writes a token that ends a sequence ({' '.join(excerpt.split())!r}): "
+                    "leave it out, an episode ends with its closing tag"
                 )
 
 
@@ -73,13 +75,14 @@ class Imitation:
 
     Raises:
         ConfigError: the settings cannot be trained with.
-        TrainingError: there is nothing to learn, or a demonstration ends a sequence.
+        DataError: a demonstration ends a sequence.
+        TrainingError: there is nothing to learn.
     """
 
     def __init__(self, policy: StepSearchModel, examples: Sequence[Example], config: Config) -> None:
         self._settings, self._training, self._seed = config.warm_start.imitation, config.training, config.seed
         if not examples:
-            raise TrainingError("there are no demonstrations to learn from that fit into model.max_length")
+            raise TrainingError("there are no demonstrations to learn from")
         refuse_end_of_sequence(examples, policy.tokenizer)
         self._learned, self._held_out = split_examples(examples, self._settings.held_out, self._seed)
         if config.lora.rank:

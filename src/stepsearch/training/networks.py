@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from stepsearch.config import Config
-from stepsearch.errors import ConfigError
+from stepsearch.errors import ConfigError, one_line
 from stepsearch.models.adapters import CRITIC, add_adapters, using
 from stepsearch.models.step_search_model import StepSearchModel, TokenScores
 from stepsearch.models.value_model import ValueModel, new_value_head
@@ -117,7 +117,9 @@ def start_accelerator(mixed_precision: str, device: torch.device, with_idle_weig
         try:
             accelerator = start()
         except ValueError as error:
-            raise ConfigError(f"training.mixed_precision={mixed_precision} is not possible here: {error}") from None
+            raise ConfigError(
+                f"training.mixed_precision={mixed_precision} is not possible here: {one_line(error)}"
+            ) from None
     if accelerator.distributed_type in _FOREIGN:
         raise ConfigError(
             f"accelerate is configured for {accelerator.distributed_type.value}: choose training.parallel=fsdp or ddp "

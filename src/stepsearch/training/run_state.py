@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
-from stepsearch.errors import ModelError
+from stepsearch.errors import ModelError, one_line
 from stepsearch.search.guarded_search import GuardedSearch
 from stepsearch.training.networks import LearnedWeights, Networks
 from stepsearch.training.sharding import gathered, shares_of_network, shares_of_optimizer
@@ -69,7 +69,7 @@ def restore_run(
         search.restore_cache(state["search_cache"])
         return Progress(**state["progress"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(
             f"the checkpoint does not fit this model ({reason}): resume with the same model.name"
         ) from None

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 
 from stepsearch.cli.hub_upload import refuse_impossible_upload, upload_model
 from stepsearch.cli.main import USER_ERROR, main
-from stepsearch.cli.train import _pushed
+from stepsearch.cli.train import _push
 from stepsearch.errors import ConfigError, ModelError
 from stepsearch.models import StepSearchModel
 from stepsearch.models.run_record import RunRecord
@@ -160,9 +160,9 @@ def test_a_hub_that_is_not_there_is_named(folder: Path, no_hub: str) -> None:
 
 def test_after_training_it_is_told_and_nothing_is_lost(folder: Path, no_hub: str) -> None:
     before = sorted(path.name for path in folder.iterdir())
-    text = _pushed(folder, REPOSITORY)
-    assert text.startswith("not pushed: ")
-    assert text.endswith(f"later: stepsearch push --model-path {folder} --repo {REPOSITORY}")
+    with pytest.raises(ModelError, match=r"^training is done and the model saved, but .* cannot be reached") as raised:
+        _push(folder, REPOSITORY)
+    assert str(raised.value).endswith(f"stepsearch push --model-path {folder} --repo {REPOSITORY}")
     assert sorted(path.name for path in folder.iterdir()) == before
 
 

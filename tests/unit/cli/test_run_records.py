@@ -101,6 +101,18 @@ def test_settings_that_may_be_private_are_not_told() -> None:
     assert changed_settings(config) == {"rollout.slots": 3}
 
 
+def test_paths_below_the_working_folder_begin_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = [
+        *("train", "--musique-path", f"{tmp_path}/data/train.json", f"--output-dir={tmp_path}/runs/a b"),
+        *(f"model.name={tmp_path}/start", "model.dtype=float32", "reward.stop_words=none", "--config", "/other/x.yaml"),
+    ]
+    assert typed_command(argv) == (
+        "stepsearch train --musique-path data/train.json '--output-dir=runs/a b' model.name=start model.dtype=float32 "
+        "reward.stop_words=none --config /other/x.yaml"
+    )
+
+
 def test_a_command_is_told_without_secrets_and_without_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     argv = [

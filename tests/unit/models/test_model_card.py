@@ -39,6 +39,7 @@ def test_the_hubs_library_reads_the_card_back() -> None:
     data = ModelCard(content).data
     assert data.base_model == "Qwen/Qwen2.5-3B"
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
+    assert data.tags[-1] == "reinforcement-learning"
     assert data.datasets == ["hotpotqa", "musique"]
     assert data.metrics == ["exact_match", "f1"]
     assert data.model_name == "Qwen2.5-3B, StePPO"
@@ -82,6 +83,8 @@ def test_nothing_is_invented() -> None:
     content = model_card(RunRecord(method="warm start", seed=0), "question")
     data = ModelCard(content).data.to_dict()
     assert set(data) == {"library_name", "pipeline_tag", "tags"}
+    # A warm start is supervised.
+    assert "reinforcement-learning" not in data["tags"]
     for absent in ("## Results", "## Commands", "## Versions", "## Settings", "Searched with", "dev questions", "None"):
         assert absent not in content
     assert "# the tiny policy, warm start" in content

@@ -22,6 +22,7 @@ from transformers import (
 
 from stepsearch.config import ModelSettings, load_config
 from stepsearch.errors import ModelError
+from stepsearch.hub_lookup import HubAnswer
 from stepsearch.models import ModelTokenizer, StepSearchModel, model_folder, output_head
 from stepsearch.models.step_search_model import model_record
 from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
@@ -274,9 +275,6 @@ def test_a_name_that_can_only_be_a_folder(name: str, message: str) -> None:
 
 
 def test_without_a_network_a_hub_name_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(name: str, timeout: float) -> None:
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(model_folder, "model_info", unreachable)
+    monkeypatch.setattr(model_folder, "ask_hub", lambda name: HubAnswer.SILENT)
     with pytest.raises(ModelError, match=r"nobody/nothing is no folder here, and the hub cannot be reached"):
         StepSearchModel.load("nobody/nothing")

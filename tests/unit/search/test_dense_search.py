@@ -203,3 +203,10 @@ def test_without_a_knowledge_base_or_an_encoder(corpus: Path) -> None:
         DenseSearchEngine.build(corpus, DenseSearchSettings())
     with pytest.raises(DataError, match="is no knowledge base"):
         DenseSearchEngine.open(corpus.parent / "none", DenseSearchSettings())
+
+
+def test_indexing_the_same_passages_for_bm25_again_leaves_the_vectors(corpus: Path, model: Path) -> None:
+    DenseSearchEngine.build(corpus, settings(model)).close()
+    before = DenseSearchEngine.open(corpus, DenseSearchSettings()).search("fox", 2)
+    BM25SearchEngine.create(corpus, KnowledgeBase.open(corpus))
+    assert DenseSearchEngine.open(corpus, DenseSearchSettings()).search("fox", 2) == before

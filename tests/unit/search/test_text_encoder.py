@@ -54,6 +54,21 @@ def sentence_files(folder: Path, pooling: dict[str, Any], *kinds: str, **prompts
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
 
 
+def test_loading_draws_no_bar(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    were_on = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    try:
+        load(folder)
+        assert capfd.readouterr().err == ""
+        # Other bars stay as they were.
+        assert logging.is_progress_bar_enabled()
+    finally:
+        if not were_on:
+            logging.disable_progress_bar()
+
+
 def test_pooling_by_hand() -> None:
     import torch
 

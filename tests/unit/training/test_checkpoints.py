@@ -93,6 +93,17 @@ def test_the_reference_is_kept_beside_them(tmp_path: Path) -> None:
         load_reference(tmp_path)
 
 
+def test_what_torch_says_of_a_damaged_reference_is_one_short_line(tmp_path: Path) -> None:
+    # Of what is no tensor torch says in many lines how it could be loaded all the same.
+    torch.save({"w": Path("x")}, tmp_path / "reference.pt")
+    with pytest.raises(
+        ModelError, match=r"reference\.pt cannot be read .*: start anew in another --output-dir$"
+    ) as error:
+        load_reference(tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("override", "key"),
     [

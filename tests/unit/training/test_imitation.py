@@ -11,7 +11,7 @@ import torch
 from toy_run import LEADERS, toy_config, toy_policy
 from transformers import PreTrainedModel
 
-from stepsearch.errors import TrainingError
+from stepsearch.errors import DataError, TrainingError
 from stepsearch.models import StepSearchModel
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
 from stepsearch.protocol import Answer, Search, render_turn
@@ -168,12 +168,12 @@ def test_equal_seeds_give_equal_weights(toy: StepSearchModel, tmp_path: Path) ->
 
 def test_the_end_of_a_sequence_is_never_taught(policy: StepSearchModel) -> None:
     config = toy_config(SHORT)
-    ending = Example([5, 6, min(policy.tokenizer.eos_ids), 7], [0, 0, 1, 1])
+    ending = Example([5, 6, min(policy.tokenizer.eos_ids), 7], [0, 0, 1, 1], "shown.jsonl, line 3")
     read_only = Example(ending.ids, [0, 0, 0, 1])
     Imitation(policy, [read_only], config)
-    with pytest.raises(TrainingError, match=r"writes a token that ends a sequence, after .*<eos>"):
+    with pytest.raises(DataError, match=r"^shown\.jsonl, line 3: a turn writes a token that ends a sequence \(.*<eos>"):
         Imitation(policy, [ending], config)
-    with pytest.raises(TrainingError, match=r"no demonstrations .* fit into model\.max_length"):
+    with pytest.raises(TrainingError, match="no demonstrations to learn from"):
         Imitation(policy, [], config)
 
 

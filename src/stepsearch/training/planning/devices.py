@@ -52,3 +52,8 @@ DEVICES: Mapping[str, Device] = {
         Device(CPU, None, 60e9, 60e9, 10 * GIGABYTE),
     )
 }
+
+
+def in_words(size: float) -> str:
+    """Return bytes for people."""
+    return f"{size / GIBIBYTE:.1f} GiB" if size >= GIBIBYTE else f"{size / 2**20:.1f} MiB"

@@ -12,9 +12,8 @@ from stepsearch.training.planning.quantities import (
     Seconds,
     compute_precision,
     episodes_of,
-    samples_from_copy,
+    sampled_bytes,
     sharers,
-    weight_dtype,
 )
 from stepsearch.training.reading import reads_policy, reads_reference
 
@@ -52,7 +51,7 @@ def _rollout_seconds(
     rows = min(config.rollout.slots, max(1, round(episodes)))
     body = formulas.forward_flops(shape.read_parameters, shape.layers, shape.query_width, 1)
     flops_per_second = assumed.efficiency * assumed.device.flops(precision)
-    number = formulas.BFLOAT16 if samples_from_copy(config, assumed) else weight_dtype(config, shape).itemsize
+    number = sampled_bytes(config, shape, assumed)
     token_bytes = formulas.key_value_bytes(shape.layers, shape.key_value_width, number)
     one_pass = formulas.decode_seconds(
         rows,

@@ -1,16 +1,17 @@
 """Whether a run fits a device, and what would make it fit."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from stepsearch.config import Config
-from stepsearch.training.planning.devices import GIBIBYTE
+from stepsearch.config import IN_PROCESS, Config, overridden_keys
+from stepsearch.errors import ConfigError
+from stepsearch.training.planning.devices import in_words
 from stepsearch.training.planning.plan import RunPlan
-from stepsearch.training.planning.quantities import Assumptions
+from stepsearch.training.planning.quantities import Assumptions, workers_of
 from stepsearch.training.reading import reads_reference
 
 _NAMED = 4
-_SHARED = "training.parallel=fsdp"
 _MORE_DEVICES = (2, 4, 8, 16, 32, 64)
 
 
@@ -27,20 +28,40 @@ def memory_refusal(plan: RunPlan, config: Config, assumed: Assumptions, replan: 
         return None
     mends = [
         f"{' '.join(overrides)} ({in_words(peak)})"
-        for overrides in savings(config)
-        if (peak := replan(overrides, assumed.devices).peak_bytes) <= room
+        for overrides, peak in _minimal(savings(config), room, assumed, replan)
     ][:_NAMED]
-    # With adapters every device has the whole trunk.
-    shared = () if config.lora.rank else (_SHARED,)
-    devices = (n for n in _MORE_DEVICES if shared and n >= assumed.devices and replan(shared, n).peak_bytes <= room)
-    enough = next(devices, None)
-    if enough is not None:
-        mends.append(f"{_SHARED} --devices {enough}")
+    shared = sharing(config, assumed)
+    enough = (n for n in _MORE_DEVICES if shared and n >= assumed.devices and _peak(replan, shared, n) <= room)
+    devices = next(enough, None)
+    if devices is not None:
+        mends.append(f"{' '.join(shared)} --devices {devices}")
     mend = f"it fits with {'; or with '.join(mends)}" if mends else "choose a smaller model.name or a larger --device"
     return (
         f"{in_words(plan.peak_bytes)} are needed during the {plan.peak_phase}, and {assumed.device.name} has "
         f"{in_words(room)}: {mend}"
     )
+
+
+def _minimal(
+    groups: Sequence[tuple[str, ...]], room: int, assumed: Assumptions, replan: Replan
+) -> list[tuple[tuple[str, ...], float]]:
+    """Return the groups that make the run fit with their peaks, without those that do more than one before them."""
+    fitting: list[tuple[tuple[str, ...], float]] = []
+    for group in groups:
+        if any(set(less) <= set(group) or overridden_keys(less) == overridden_keys(group) for less, _ in fitting):
+            continue
+        peak = _peak(replan, group, assumed.devices)
+        if peak <= room:
+            fitting.append((group, peak))
+    return fitting
+
+
+def _peak(replan: Replan, overrides: Sequence[str], devices: int) -> float:
+    """Return what a device would need; infinity where the change cannot be combined with the other settings."""
+    try:
+        return replan(overrides, devices).peak_bytes
+    except ConfigError:
+        return math.inf
 
 
 def savings(config: Config) -> list[tuple[str, ...]]:
@@ -50,15 +71,39 @@ def savings(config: Config) -> list[tuple[str, ...]]:
     shorter = (f"training.microbatch_tokens={length}",) if settings.microbatch_tokens > length else ()
     again = () if settings.gradient_checkpointing else ("training.gradient_checkpointing=true",)
     without = ("training.kl_mode=none",) if reads_reference(settings) and not config.lora.rank else ()
-    adapters = ("lora.rank=32", "model.dtype=bfloat16", "training.parallel=ddp", "training.offload=none")
     may_offload = settings.offload == "none" and settings.parallel != "fsdp" and not config.lora.rank
     offloaded = ("training.offload=all",) if may_offload else ()
-    groups = [*slots, shorter, again, (*again, *shorter), offloaded, without]
+    groups = [*slots, *_of_vllm(config), shorter, again, (*again, *shorter), offloaded, without]
     if not config.lora.rank:
+        adapters = ("lora.rank=32", "model.dtype=bfloat16", *_whole(config))
         groups += [adapters, (*adapters, *again, *shorter)]
     return [group for group in dict.fromkeys(groups) if group]
 
 
-def in_words(size: float) -> str:
-    """Return bytes for people."""
-    return f"{size / GIBIBYTE:.1f} GiB" if size >= GIBIBYTE else f"{size / 2**20:.1f} MiB"
+def sharing(config: Config, assumed: Assumptions) -> tuple[str, ...]:
+    """Return the overrides with which further devices take a share of the weights; none with adapters.
+
+    With adapters every device has the whole trunk.
+    """
+    if config.lora.rank:
+        return ()
+    whole = ("training.offload=none",) if config.training.offload != "none" else ()
+    engine = () if config.rollout.engine == IN_PROCESS else (f"rollout.engine={IN_PROCESS}",)
+    workers = ("training.workers=1",) if workers_of(config, assumed) > 1 else ()
+    return ("training.parallel=fsdp", *whole, *engine, *workers)
+
+
+def _of_vllm(config: Config) -> list[tuple[str, ...]]:
+    """Return what lets vLLM take less of the device, or another engine none of it."""
+    if config.rollout.engine != "vllm":
+        return []
+    sleep = () if config.vllm.sleep else ("vllm.sleep=true",)
+    smaller = (f"vllm.gpu_memory_utilization={config.vllm.gpu_memory_utilization / 2:.2g}",)
+    return [sleep, smaller, (f"rollout.engine={IN_PROCESS}",)]
+
+
+def _whole(config: Config) -> tuple[str, ...]:
+    """Return what adapters need to be otherwise: one trunk, whole and on the device."""
+    parallel = ("training.parallel=ddp",) if config.training.parallel != "ddp" else ()
+    offload = ("training.offload=none",) if config.training.offload in ("reference", "all") else ()
+    return (*parallel, *offload)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from stepsearch.config import Config, TrainingSettings
+from stepsearch.config import IN_PROCESS, Config, TrainingSettings
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
 from stepsearch.models.step_search_model import StepSearchModel
@@ -87,6 +87,14 @@ def measure_step(policy: StepSearchModel, config: Config, tokens: EpisodeTokens)
         measured=True,
     )
     return Measurement(seconds, rows, trained, rollout_bytes, update_bytes)
+
+
+def trial_notes(config: Config) -> list[str]:
+    """Return what a trial with these settings does not show."""
+    engine = config.rollout.engine
+    if engine == IN_PROCESS:
+        return []
+    return [f"rollout.engine={engine}: the trial sampled with {IN_PROCESS}, and says nothing of vLLM's speed or memory"]
 
 
 def _episode_seconds(

@@ -5,7 +5,6 @@ from math import ceil
 from typing import Literal
 
 from stepsearch.config import Config
-from stepsearch.models.kv_pools import capacity_class
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.models.output_head import PROJECTION_ELEMENTS
 from stepsearch.training.offload import is_offloaded
@@ -18,11 +17,11 @@ from stepsearch.training.planning.quantities import (
     EpisodeTokens,
     Parameters,
     compute_precision,
-    episodes_of,
-    samples_from_copy,
     sharers,
     weight_dtype,
+    workers_of,
 )
+from stepsearch.training.planning.sampling import engine_memory
 
 HELD, ROLLOUT, UPDATE, OPTIMISER_STEP = "always", "rollout", "update", "optimiser step"
 # What CUDA, its libraries and an allocator's gaps take besides tensors.
@@ -44,9 +43,10 @@ def memory_parts(
         longest: the longest episode: all slots hold one, and all micro-batches are made of such.
         assumed: the device.
     """
+    engine = engine_memory(config, shape, parameters, longest, assumed)
     phases = {
-        HELD: _held(config, shape, parameters, assumed),
-        ROLLOUT: _rollout(config, shape, parameters, longest, assumed),
+        HELD: {**_held(config, shape, parameters, assumed), **engine.held},
+        ROLLOUT: engine.rollout,
         UPDATE: _update(config, shape, parameters, longest, assumed),
         OPTIMISER_STEP: _optimiser_step(config, parameters, assumed),
     }
@@ -77,30 +77,7 @@ def _held(config: Config, shape: ModelShape, parameters: Parameters, assumed: As
         else formulas.ADAM_STATES * FLOAT32 * (parameters.policy_learns + parameters.critic_learns),
     }
     shared = {part: size / sharers(config, assumed) for part, size in sizes.items()}
-    copy = BFLOAT16 * parameters.policy if samples_from_copy(config, assumed) else 0
-    return {
-        **shared,
-        "copy to sample from": copy,
-        "runtime": 0 if assumed.device.name == CPU else RUNTIME_BYTES,
-    }
-
-
-def _rollout(
-    config: Config, shape: ModelShape, parameters: Parameters, longest: EpisodeTokens, assumed: Assumptions
-) -> dict[str, float]:
-    width, slots = weight_dtype(config, shape).itemsize, config.rollout.slots
-    has_copy, on_cpu = samples_from_copy(config, assumed), assumed.device.name == CPU
-    per_token = formulas.key_value_bytes(shape.layers, shape.key_value_width, BFLOAT16 if has_copy else width)
-    # On an accelerator every slot has a row of full length from the start.
-    row = capacity_class(longest.total) if on_cpu else config.model.max_length
-    episodes = ceil(episodes_of(config) / assumed.devices)
-    share = 1 / sharers(config, assumed)
-    return {
-        "keys and values": (min(slots, episodes) if on_cpu else slots) * row * per_token,
-        "logits": formulas.logits_bytes(slots, shape.vocabulary, slots * shape.vocabulary),
-        # Without a copy, a device gathers the whole policy to sample.
-        "policy weights of other devices": 0 if has_copy else parameters.policy * width * (1 - share),
-    }
+    return {**shared, "runtime": 0 if assumed.device.name == CPU else RUNTIME_BYTES}
 
 
 def _update(
@@ -144,7 +121,7 @@ def _is_elsewhere(config: Config, assumed: Assumptions, part: Literal["optimizer
 def _gradients(config: Config, parameters: Parameters, assumed: Assumptions) -> float:
     """A critic of its own learns after the policy, whose gradients are gone by then, unless threads share the work."""
     learning = (parameters.policy_learns, parameters.critic_learns)
-    together = config.training.critic == "shared" or (config.training.workers > 1 and assumed.device.name == CPU)
+    together = config.training.critic == "shared" or workers_of(config, assumed) > 1
     return FLOAT32 * (sum(learning) if together else max(learning)) / sharers(config, assumed)
 
 

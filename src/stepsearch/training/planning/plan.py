@@ -22,8 +22,10 @@ from stepsearch.training.planning.quantities import (
     expected_episode,
     longest_episode,
     weight_dtype,
+    workers_of,
 )
-from stepsearch.training.preflight import check_sampling
+from stepsearch.training.planning.sampling import check_vllm_share
+from stepsearch.training.preflight import check_processes, check_sampling
 from stepsearch.training.schedules import total_steps
 
 
@@ -96,6 +98,7 @@ def plan_run(
     refuse_impossible(config, shape, assumed)
     episodes = episodes_of(config)
     parameters = count_parameters(config, shape, adapter)
+    check_vllm_share(config, shape, parameters, assumed)
     longest = longest_episode(config, assumed).within(config.model.max_length)
     expected = expected_episode(config, assumed).within(config.model.max_length)
     return RunPlan(
@@ -135,8 +138,7 @@ def refuse_impossible(config: Config, shape: ModelShape, assumed: Assumptions) -
             f"model.dtype={config.model.dtype}: training's small steps vanish in 16-bit weights; set "
             "model.dtype=float32 (and training.mixed_precision=bf16 for the speed), or train adapters with lora.rank=32"
         )
-    if config.rollout.engine == "vllm" and assumed.devices > 1:
-        raise ConfigError("rollout.engine=vllm is for training in one process: set rollout.engine=in_process")
+    check_processes(assumed.devices, workers_of(config, assumed), config.rollout.engine)
     episodes = episodes_of(config)
     if settings.minibatch_size is not None and settings.minibatch_size > episodes:
         raise ConfigError(
@@ -173,6 +175,11 @@ def notes(config: Config, unbounded: EpisodeTokens, episodes: int) -> list[str]:
         lines.append(
             f"training.minibatch_size={settings.minibatch_size} does not divide the {episodes} episodes of a step: "
             "minibatches are of nearly equal size instead"
+        )
+    if config.rollout.engine == "vllm_server":
+        lines.append(
+            "rollout.engine=vllm_server: what the server takes is not counted; give it a device of its own, or say by "
+            "--memory-gib what it leaves"
         )
     return lines
 

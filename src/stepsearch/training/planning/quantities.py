@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from stepsearch.config import Config
+from stepsearch.config import IN_PROCESS, Config
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.models.rollout_copy import wants_copy
+from stepsearch.models.trunk import usable_workers
 from stepsearch.training.planning.devices import CPU, Device
-from stepsearch.training.planning.formulas import Precision
+from stepsearch.training.planning.formulas import BFLOAT16, Precision
 from stepsearch.training.reading import reads_reference
 
 
@@ -128,9 +129,20 @@ def sharers(config: Config, assumed: Assumptions) -> int:
     return assumed.devices if config.training.parallel == "fsdp" else 1
 
 
+def workers_of(config: Config, assumed: Assumptions) -> int:
+    """Return how many threads share a step's work on each device."""
+    return usable_workers(config.training, _device(assumed))
+
+
 def samples_from_copy(config: Config, assumed: Assumptions) -> bool:
-    """Return whether a bfloat16 copy of the policy is sampled: on accelerators, of what learns in float32."""
-    return wants_copy("cpu" if assumed.device.name == CPU else "cuda", config)
+    """Return whether our engine samples a bfloat16 copy of the policy: on accelerators, of what learns in float32."""
+    return config.rollout.engine == IN_PROCESS and wants_copy(_device(assumed).type, config)
+
+
+def sampled_bytes(config: Config, shape: ModelShape, assumed: Assumptions) -> int:
+    """Return the bytes of a number in what is sampled, weights and cache: the policy's, or a copy's 2."""
+    of_vllm = config.rollout.engine != IN_PROCESS and config.training.mixed_precision == "bf16"
+    return BFLOAT16 if samples_from_copy(config, assumed) or of_vllm else weight_dtype(config, shape).itemsize
 
 
 def longest_episode(config: Config, assumed: Assumptions) -> EpisodeTokens:
@@ -181,3 +193,7 @@ def compute_precision(config: Config, shape: ModelShape) -> Precision:
 def weight_dtype(config: Config, shape: ModelShape) -> torch.dtype:
     """Return what the policy's weights are loaded in."""
     return shape.dtype if config.model.dtype == "auto" else getattr(torch, config.model.dtype)
+
+
+def _device(assumed: Assumptions) -> torch.device:
+    return torch.device("cpu" if assumed.device.name == CPU else "cuda")

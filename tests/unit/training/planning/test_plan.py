@@ -1,5 +1,6 @@
 """Whole plans, of a model small enough to add up by hand."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,14 @@ from stepsearch.config import Config, load_config
 from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import ModelShape
 from stepsearch.training.planning.devices import DEVICES, Device
-from stepsearch.training.planning.fitting import memory_refusal
+from stepsearch.training.planning.fitting import memory_refusal, savings
+from stepsearch.training.planning.measurement import trial_notes
 from stepsearch.training.planning.memory import HELD, OPTIMISER_STEP, ROLLOUT, UPDATE
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions, EpisodeTokens
 
 MEBIBYTE = 2**20
+CHECKPOINTING = "training.gradient_checkpointing=true"
 SHAPE = ModelShape(
     kind="qwen2",
     layers=2,
@@ -33,6 +36,7 @@ SHAPE = ModelShape(
     source="test",
 )
 CORE = Assumptions(Device("cpu", None, 1e9, 1e9, 1e9), prompt_tokens=100, searches=2, turn_tokens=50, efficiency=0.5)
+GPU = replace(CORE, device=Device("a GPU", 10**12, 1e9, 1e9, 1e9))
 SETTINGS = [
     "model.max_length=1024",
     "rollout.max_turn_tokens=100",
@@ -115,13 +119,12 @@ def test_adapters_on_a_16_bit_trunk() -> None:
 
 
 def test_a_gpu_samples_mixed_precision_from_a_copy() -> None:
-    gpu = replace(CORE, device=Device("a GPU", 10**12, 1e9, 1e9, 1e9))
-    plan = plan_of("training.mixed_precision=bf16", assumed=gpu)
+    plan = plan_of("training.mixed_precision=bf16", assumed=GPU)
     assert plan.memory[HELD]["copy to sample from"] == 2 * 100_000
     # Keys and values have the copy's 2 bytes, and no weight is cast to sample.
     assert set(plan.memory[ROLLOUT]) == {"keys and values", "logits"}
     assert plan.memory[ROLLOUT]["keys and values"] == 8 * 1024 * 2 * 2 * 32 * 2
-    assert "copy to sample from" not in plan_of(assumed=gpu).memory[HELD]
+    assert "copy to sample from" not in plan_of(assumed=GPU).memory[HELD]
 
 
 def test_devices_share_weights_and_episodes() -> None:
@@ -183,9 +186,60 @@ def test_impossible_combinations_name_the_key(overrides: list[str], message: str
         plan_of(*overrides)
 
 
-def test_vllm_in_the_process_is_for_one_device() -> None:
-    with pytest.raises(ConfigError, match=r"rollout\.engine=vllm is for training in one process"):
-        plan_of("rollout.engine=vllm", assumed=replace(CORE, devices=2))
+@pytest.mark.parametrize("engine", ["vllm", "vllm_server"])
+def test_vllm_is_for_one_device(engine: str) -> None:
+    with pytest.raises(ConfigError, match=rf"rollout\.engine={engine} is for training in one process, and there are 2"):
+        plan_of(f"rollout.engine={engine}", assumed=replace(CORE, devices=2))
+
+
+def test_workers_are_for_one_cpu_as_training_says() -> None:
+    two = replace(CORE, devices=2)
+    with pytest.raises(ConfigError, match=r"training\.workers=2 with 2 processes: .* set training\.workers=1"):
+        plan_of("training.workers=2", assumed=two)
+    # Where training leaves them aside, so does a plan.
+    plan_of("training.workers=2", "training.mixed_precision=bf16", assumed=two)
+    plan_of("training.workers=2", assumed=replace(GPU, devices=2))
+
+
+def test_vllm_takes_its_share_of_a_gpu_and_gives_it_back_to_learn() -> None:
+    share = int(0.25 * 10**12)
+    plan = plan_of("rollout.engine=vllm", "vllm.gpu_memory_utilization=0.25", assumed=GPU)
+    assert plan.memory[ROLLOUT] == {"vLLM's share": share}
+    assert plan.phase_bytes(ROLLOUT) == sum(plan.memory[HELD].values()) + share
+    awake = plan_of("rollout.engine=vllm", "vllm.gpu_memory_utilization=0.25", "vllm.sleep=false", assumed=GPU)
+    assert awake.memory[HELD] == {**plan.memory[HELD], "vLLM's share": share}
+    assert ROLLOUT not in awake.memory
+
+
+def test_vllm_with_a_cache_of_a_set_size_takes_weights_and_cache() -> None:
+    settings = ["rollout.engine=vllm", "training.mixed_precision=bf16"]
+    plan = plan_of(*settings, "vllm.cache_gib=3", assumed=GPU)
+    assert plan.memory[ROLLOUT] == {"vLLM's weights": 2 * 100_000, "vLLM's keys and values": 3 * 2**30}
+    # The copy is our own engine's.
+    assert "copy to sample from" not in plan.memory[HELD]
+    # A CPU has no sleeping, and a cache of 1 GiB.
+    held = plan_of(*settings).memory[HELD]
+    assert (held["vLLM's weights"], held["vLLM's keys and values"]) == (200_000, 2**30)
+
+
+def test_a_server_takes_nothing_here_and_that_is_said() -> None:
+    plan = plan_of("rollout.engine=vllm_server", "training.mixed_precision=bf16", assumed=GPU)
+    assert ROLLOUT not in plan.memory
+    assert "copy to sample from" not in plan.memory[HELD]
+    assert "what the server takes is not counted" in plan.notes[-1]
+
+
+def test_a_trial_that_samples_with_another_engine_says_so() -> None:
+    assert trial_notes(config_of()) == []
+    assert "says nothing of vLLM's speed" in trial_notes(config_of("rollout.engine=vllm"))[0]
+
+
+def test_a_share_that_vllms_weights_fill_is_refused() -> None:
+    small = replace(GPU, device=replace(GPU.device, memory_bytes=700_000))
+    with pytest.raises(
+        ConfigError, match=r"vllm\.gpu_memory_utilization=0\.5 is 0\.3 MiB of a GPU, and vLLM's weights"
+    ):
+        plan_of("rollout.engine=vllm", assumed=small)
 
 
 def test_a_minibatch_has_an_episode_for_every_device() -> None:
@@ -197,8 +251,8 @@ def test_uneven_minibatches_are_a_note() -> None:
     assert "training.minibatch_size=5 does not divide the 16 episodes" in plan_of("training.minibatch_size=5").notes[-1]
 
 
-def refusal(room: int, *overrides: str) -> str | None:
-    assumed = replace(CORE, device=replace(CORE.device, memory_bytes=room))
+def refusal(room: int, *overrides: str, device: Device = CORE.device) -> str | None:
+    assumed = replace(CORE, device=replace(device, memory_bytes=room))
     return memory_refusal(
         plan_of(*overrides, assumed=assumed),
         config_of(*overrides),
@@ -222,6 +276,48 @@ def test_a_run_that_does_not_fit_is_told_what_would() -> None:
     assert "it fits with training.microbatch_tokens=1024 (" in text
     assert "training.gradient_checkpointing=true (" in text
     assert "rollout.slots" not in text
+
+
+def test_no_more_is_offered_than_is_needed() -> None:
+    """What fits by itself is in no other mend, and of two values of one key the nearer one is offered."""
+    cache = ["rollout.slots=64", "training.batch_size=64", "training.gradient_checkpointing=true"]
+    for room, overrides in ((plan_of().peak_bytes - 1, []), (plan_of(*cache).peak_bytes - MEBIBYTE, cache)):
+        text = refusal(room, *overrides)
+        assert text is not None
+        mends = [set(words.split()) for words in re.findall(r"with ((?:[a-z_.]+=\S+ )+)\(", text)]
+        assert len(mends) > 1
+        assert not any(one < other for one in mends for other in mends)
+        assert text.count("rollout.slots=") <= 1
+    # Together they save what neither does alone.
+    alone = min(plan_of(mend).peak_bytes for mend in ("training.microbatch_tokens=1024", CHECKPOINTING))
+    assert f"with {CHECKPOINTING} training.microbatch_tokens=1024 (" in str(refusal(alone - 1))
+
+
+def test_adapters_are_offered_with_what_they_need_alone() -> None:
+    adapters = ("lora.rank=32", "model.dtype=bfloat16")
+    assert adapters in savings(config_of())
+    assert adapters in savings(config_of("training.offload=optimizer"))
+    assert (*adapters, "training.offload=none") in savings(config_of("training.offload=all"))
+    assert (*adapters, "training.parallel=ddp") in savings(config_of("training.parallel=fsdp"))
+
+
+def test_settings_for_one_device_are_changed_where_several_are_offered() -> None:
+    """A mend that cannot be combined with the other settings is none, and no error."""
+    room = plan_of("training.parallel=fsdp", assumed=replace(GPU, devices=4)).peak_bytes
+    text = refusal(room, "rollout.engine=vllm", "vllm.cache_gib=1", "training.offload=optimizer", device=GPU.device)
+    assert "with training.parallel=fsdp training.offload=none rollout.engine=in_process --devices 4" in str(text)
+    room = plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4)).peak_bytes
+    assert "with training.parallel=fsdp training.workers=1 --devices 4" in str(refusal(room, "training.workers=2"))
+    assert "--devices" not in str(refusal(room, "training.minibatch_size=1"))
+
+
+def test_vllm_that_leaves_too_little_is_given_less() -> None:
+    settings = ["rollout.engine=vllm", "vllm.gpu_memory_utilization=0.8"]
+    # What is always there fills the fifth that vLLM leaves, and there is none for the update.
+    room = 5 * sum(plan_of(*settings, assumed=GPU).memory[HELD].values()) + 10
+    text = str(refusal(room, *settings, "vllm.sleep=false", device=GPU.device))
+    assert re.findall(r"with (\S+) \(", text)[:2] == ["vllm.sleep=true", "vllm.gpu_memory_utilization=0.4"]
+    assert "rollout.engine=in_process (" in text
 
 
 def test_where_the_cache_is_the_largest_fewer_slots_are_the_first_mend() -> None:
