@@ -38,12 +38,10 @@ class GatedShelf(SearchEngine):
 
 @pytest.fixture
 def runner_of(spelled_tokenizer: Any, scripted_engine: Any, shelf: Any) -> Callable[..., RolloutRunner]:
-    def build(
-        scripts: dict[int, list[str]], search: SearchEngine | None = None, max_length: int = 500
-    ) -> RolloutRunner:
+    def build(scripts: dict[int, list[str]], search: SearchEngine | None = None, **limits: int) -> RolloutRunner:
         guarded = GuardedSearch(search or shelf(DOCUMENTS), retries=0)
         engine = scripted_engine(spelled_tokenizer, scripts)
-        sizes = {"max_length": max_length, "max_search_steps": 2, "search_top_k": 2}
+        sizes = {"max_length": 500, "max_search_steps": 2, "search_top_k": 2, **limits}
         return RolloutRunner(engine, spelled_tokenizer, guarded, SETTINGS, **sizes)
 
     return build
@@ -150,13 +148,14 @@ def test_streamed_parts_say_the_same(serve: Serve, runner_of: Any) -> None:
     assert (parts[-1]["stepsearch"], parts[-1]["usage"]) == (whole["stepsearch"], whole["usage"])
 
 
-def test_an_episode_without_an_answer_has_no_content(serve: Serve, runner_of: Any) -> None:
+def test_an_episode_without_an_answer_has_no_content(serve: Serve, runner_of: Any, shelf: Any) -> None:
     searches = ["<search>book</search>"] * 3
     answer = asked(serve, runner_of({0: list(searches)})).json()
     assert answer["choices"][0]["message"]["content"] is None
     assert answer["stepsearch"]["stop_reason"] == StopReason.SEARCHES_SPENT
     assert answer["choices"][0]["finish_reason"] == "stop"
-    full = asked(serve, runner_of({0: list(searches)}, max_length=180)).json()
+    long = shelf({"book": ["word " * 100] * 3})
+    full = asked(serve, runner_of({0: searches}, long, max_length=250, max_search_steps=5)).json()
     assert full["stepsearch"]["stop_reason"] == StopReason.CONTEXT_FULL
     assert full["choices"][0]["finish_reason"] == "length"
 
