@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heappush, heapreplace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from numba import njit
 
 from stepsearch.search.bm25_postings import Postings
 from stepsearch.search.bm25_query import SLACK, Hits, LengthNorm, QueryTerm
+from stepsearch.search.bm25_vocabulary import starts_of
 
 # What is scored for a first bound: so many documents of each of the rarest terms, and of so many terms that there are
 # twice as many documents as wanted.
-_FIRST_DOCUMENTS, _FIRST_TIMES = 256, 2
+_FIRST_DOCUMENTS, _FIRST_TIMES = 32, 2
 _NO_DOCUMENT = 2**31 - 1
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -35,53 +37,60 @@ class CompiledMaxScore:
         """Take the parts of an index; the first time on a machine this compiles for some seconds."""
         self._parts, self._norm = parts, norm
         self._shortest = [int(part.lengths.min()) for part in parts]
-        self.best([QueryTerm(np.float32(1), 1.0, ((0, 0),) * len(parts))], 1)
+        self.best_of_each([[QueryTerm(np.float32(1), 1.0, ((0, 0),) * len(parts))]], 1)
 
-    def best(self, query: Sequence[QueryTerm], count: int) -> Hits:
-        """Return at most `count` documents that have a term; terms come in the order of falling bounds."""
-        weights = np.array([term.weight for term in query])
-        bounds = np.array([term.bound for term in query])
-        base, slope = self._norm.base, self._norm.slope
-        best: list[tuple[float, int]] = []
+    def best_of_each(self, queries: Sequence[Sequence[QueryTerm]], count: int) -> list[Hits]:
+        """Return at most `count` documents for each query; its terms come in the order of falling bounds."""
+        terms = [term for query in queries for term in query]
+        starts = starts_of(np.array([len(query) for query in queries]))
+        weights = np.array([term.weight for term in terms], np.float32)
+        bounds = np.array([term.bound for term in terms], np.float64)
+        best: list[list[tuple[float, int]]] = [[] for _ in queries]
         offset = 0
         for number, part in enumerate(self._parts):
-            least = best[-1][0] if len(best) == count else 0.0
-            runs = np.array([term.runs[number] for term in query])
-            postings = (part.documents, part.frequencies, part.lengths)
-            found = _best_of_part(*postings, runs, weights, bounds, base, slope, self._shortest[number], count, least)
-            best += [(value, negative - offset) for value, negative in found]
-            best.sort(reverse=True)
-            del best[count:]
+            least = np.array([hits[-1][0] if len(hits) == count else 0.0 for hits in best])
+            runs = np.array([term.runs[number] for term in terms], np.int64).reshape(-1, 2)
+            norm = (self._norm.base, self._norm.slope, self._shortest[number])
+            arrays = (part.documents, part.frequencies, part.lengths)
+            found, sizes = _best_of_part(arrays, norm, starts, runs, weights, bounds, count, least)
+            rest = iter(found)
+            for hits, size in zip(best, sizes.tolist(), strict=True):
+                hits += [(value, negative - offset) for value, negative in islice(rest, size)]
+                hits.sort(reverse=True)
+                del hits[count:]
             offset += len(part)
-        return [(-negative, value) for value, negative in best]
+        return [[(-negative, value) for value, negative in hits] for hits in best]
 
 
 @_compiled
 def _best_of_part(
-    documents: Any,
-    frequencies: Any,
-    lengths: Any,
-    runs: Any,
-    weights: Any,
-    bounds: Any,
-    base: Any,
-    slope: Any,
-    shortest: int,
-    count: int,
-    least: float,
+    arrays: Any, norm: Any, starts: Any, runs: Any, weights: Any, bounds: Any, count: int, least: Any
 ) -> Any:
-    """Return score and negative position of the best documents of one part, as a heap.
+    """Return score and negative position of the best documents of one part, and how many of them are each query's.
 
     Args:
-        documents, frequencies: the postings, [P].
-        lengths: of the documents, [N].
+        arrays: the part's postings, documents and frequencies [P], and lengths of its documents [N].
+        norm: base and slope of the length norm, and the least of the lengths.
+        starts: where the terms of each query begin, and the end, int64 [Q + 1].
         runs: where the postings of each term begin and end, int64 [T, 2].
         weights, bounds: of the terms, float32 and float64 [T].
-        base, slope: the length norm.
-        shortest: the least of the lengths.
-        count: how many are wanted.
-        least: a score that those wanted exceed.
+        count: how many are wanted for each query.
+        least: a score that those wanted exceed, float64 [Q].
     """
+    found = [(np.float32(0), np.int64(0)) for _ in range(0)]
+    sizes = np.empty(len(least), np.int64)
+    for query in range(len(least)):
+        own = slice(starts[query], starts[query + 1])
+        best = _best_of_query(arrays, norm, runs[own], weights[own], bounds[own], count, least[query])
+        found.extend(best)
+        sizes[query] = len(best)
+    return found, sizes
+
+
+@_compiled
+def _best_of_query(arrays: Any, norm: Any, runs: Any, weights: Any, bounds: Any, count: int, least: float) -> Any:
+    """Return score and negative position of the best documents of one query, as a heap."""
+    base, slope, shortest = norm
     left = np.zeros(len(bounds) + 1)
     for term in range(len(bounds) - 1, -1, -1):
         left[term] = left[term + 1] + bounds[term]
@@ -93,7 +102,6 @@ def _best_of_part(
         shortened[first, 1] = min(stop, start + _FIRST_DOCUMENTS)
         scored += shortened[first, 1] - start
         first += 1
-    arrays = (documents, frequencies, lengths)
     found = _scan(arrays, shortened, weights, bounds, once, left, base, slope, first, count, least)
     if len(found) == count:
         # Those that have just this score are to be found again.
