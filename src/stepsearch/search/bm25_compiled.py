@@ -1,8 +1,8 @@
 """The best documents of a query with numba, document by document.
 
-The principle is that of bm25_maxscore: the documents of those terms are gone through that can lift one among the best,
-and the other terms are only looked up. Here documents come in their order, so that what has been found leaves ever more
-terms and documents out. To have a bound from the start, some documents of the rarest terms are scored first.
+The principle is that of bm25_maxscore. The documents of the rarest term are scored one after the other, in the other
+terms only as far as they may still be among the best; then those of the next term, until what is left of the terms
+cannot lift a document among the best. Rare words decide most of a score, so that this is soon.
 
 A search needs no memory that grows with the number of documents.
 """
@@ -22,12 +22,9 @@ from stepsearch.search.bm25_postings import Postings
 from stepsearch.search.bm25_query import SLACK, Hits, LengthNorm, QueryTerm
 from stepsearch.search.bm25_vocabulary import starts_of
 
-# What is scored for a first bound: so many documents of each of the rarest terms, and of so many terms that there are
-# twice as many documents as wanted.
-_FIRST_DOCUMENTS, _FIRST_TIMES = 32, 2
-_NO_DOCUMENT = 2**31 - 1
-
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
+# A call that is handed several arrays counts references to each of them, which would take a fourth of a search.
+_inlined = njit(inline="always", error_model="numpy")
 
 
 class CompiledMaxScore:
@@ -88,92 +85,62 @@ def _best_of_part(
 
 
 @_compiled
-def _best_of_query(arrays: Any, norm: Any, runs: Any, weights: Any, bounds: Any, count: int, least: float) -> Any:
-    """Return score and negative position of the best documents of one query, as a heap."""
+def _best_of_query(arrays: Any, norm: Any, runs: Any, weights: Any, bounds: Any, count: int, floor: float) -> Any:
+    """Return score and negative position of the best documents of one query whose score exceeds `floor`, as a heap."""
+    documents, frequencies, lengths = arrays
     base, slope, shortest = norm
-    left = np.zeros(len(bounds) + 1)
-    for term in range(len(bounds) - 1, -1, -1):
+    terms = len(weights)
+    # What the terms from each on can add, and 0.
+    left = np.zeros(terms + 1)
+    for term in range(terms - 1, -1, -1):
         left[term] = left[term + 1] + bounds[term]
     # What a document gets at most from a term that it has once.
     once = weights / (base + slope * np.float32(shortest) + np.float32(1))
-    shortened, first, scored = runs.copy(), 0, 0
-    while first < len(runs) and scored < _FIRST_TIMES * count:
-        start, stop = runs[first]
-        shortened[first, 1] = min(stop, start + _FIRST_DOCUMENTS)
-        scored += shortened[first, 1] - start
-        first += 1
-    found = _scan(arrays, shortened, weights, bounds, once, left, base, slope, first, count, least)
-    if len(found) == count:
-        # Those that have just this score are to be found again.
-        least = max(least, float(np.nextafter(found[0][0], np.float32(0))))
-    return _scan(arrays, runs, weights, bounds, once, left, base, slope, len(runs), count, least)
-
-
-@_compiled
-def _scan(
-    arrays: Any,
-    runs: Any,
-    weights: Any,
-    bounds: Any,
-    once: Any,
-    left: Any,
-    base: Any,
-    slope: Any,
-    essential: int,
-    count: int,
-    floor: float,
-) -> Any:
-    """Return the best of the documents that the first `essential` terms have, if their score exceeds `floor`.
-
-    Args:
-        left: what the terms from each on can add, and 0, [T + 1].
-    """
-    documents, frequencies, lengths = arrays
-    terms, places, stops = len(weights), runs[:, 0].copy(), runs[:, 1].copy()
-    density = (stops - places) / len(lengths)
-    heads = np.empty(essential, np.int32)
-    for term in range(essential):
-        heads[term] = documents[places[term]] if places[term] < stops[term] else _NO_DOCUMENT
+    density = (runs[:, 1] - runs[:, 0]) / len(lengths)
     best = [(np.float32(0), np.int64(0)) for _ in range(0)]
     least = floor
-    while True:
-        while essential > 0 and left[essential - 1] * SLACK <= least:
-            essential -= 1
-        document = np.int32(_NO_DOCUMENT)
-        for term in range(essential):
-            document = min(document, heads[term])
-        if document == _NO_DOCUMENT:
-            return best
-        bound = left[essential]
-        for term in range(essential):
-            if heads[term] == document:
-                bound += once[term] if frequencies[places[term]] == 1 else bounds[term]
-        promising = bound * SLACK > least
-        norm = base + slope * np.float32(lengths[document]) if promising else base
-        value = np.float32(0)
-        for term in range(essential):
-            if heads[term] == document:
-                frequency = np.float32(frequencies[places[term]])
-                value += weights[term] * (frequency / (norm + frequency))
-                places[term] += 1
-                heads[term] = documents[places[term]] if places[term] < stops[term] else _NO_DOCUMENT
-        if not promising:
-            continue
-        term = essential
-        while term < terms and (value + left[term]) * SLACK > least:
-            place = _seek(documents, places[term], stops[term], document, density[term])
-            if place < stops[term] and documents[place] == document:
-                frequency = np.float32(frequencies[place])
-                value += weights[term] * (frequency / (norm + frequency))
-            places[term] = place
-            term += 1
-        if term == terms and value > least:
+    for first in range(terms):
+        if left[first] * SLACK <= least:
+            break
+        places = runs[:, 0].copy()
+        for own in range(runs[first, 0], runs[first, 1]):
+            bound = left[first + 1] + (once[first] if frequencies[own] == 1 else bounds[first])
+            if bound * SLACK <= least:
+                continue
+            document = documents[own]
+            length_norm = base + slope * np.float32(lengths[document])
+            frequency = np.float32(frequencies[own])
+            value = weights[first] * (frequency / (length_norm + frequency))
+            term = first + 1
+            while term < terms and (value + left[term]) * SLACK > least:
+                if _has(documents, runs, density, places, term, document):
+                    frequency = np.float32(frequencies[places[term]])
+                    value += weights[term] * (frequency / (length_norm + frequency))
+                term += 1
+            hit = (value, np.int64(-document))
+            if term < terms or value <= floor or (len(best) == count and hit < best[0]):
+                continue
+            # One that an earlier term has, too, has been scored with it.
+            earlier = 0
+            while earlier < first and not _has(documents, runs, density, places, earlier, document):
+                earlier += 1
+            if earlier < first:
+                continue
             if len(best) < count:
-                heappush(best, (value, np.int64(-document)))
+                heappush(best, hit)
             else:
-                heapreplace(best, (value, np.int64(-document)))
+                heapreplace(best, hit)
             if len(best) == count:
                 least = max(floor, float(best[0][0]))
+    return best
+
+
+@_inlined
+def _has(documents: Any, runs: Any, density: Any, places: Any, term: int, document: Any) -> bool:
+    """Return whether a document has a term, and move the term's place on to the document."""
+    place = _seek(documents, places[term], runs[term, 1], document, density[term])
+    places[term] = place
+    return place < runs[term, 1] and documents[place] == document
 
 
 @_compiled
