@@ -7,9 +7,9 @@ Vectors of length 1 are drawn around centres, as far from them as these are from
 Without centres they are drawn evenly from all directions, where no grouping helps. `all compared` is our index of up to
 100,000 passages, `compressed` that of more, `faiss flat` is `IndexFlatIP`, read from the file that faiss writes. Each
 is opened and asked in a process of its own; the files were written just before, so that the operating system has them
-in memory. "own" and "mapped" are how much its own memory and the pages of mapped files in it grew by opening and asking.
-"found" is the share of the exact top 10, by products in 64 bits, that is among its ten. Speeds are per second of that
-process's processor time: batches of 256, and the first queries of the batch one by one.
+in memory. "own" and "mapped" are how much its own memory and the pages of mapped files in it grew by opening and
+asking. "found" is the share of the exact top 10, by products in 64 bits, that is among its ten. Speeds are per second
+of that process's processor time: batches of 256, and the first queries of the batch one by one.
 """
 
 import argparse
