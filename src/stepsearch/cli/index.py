@@ -2,9 +2,12 @@
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+
+from rich.console import Console
 
 from stepsearch.cli.arguments import DENSE
 from stepsearch.cli.main import silence_loading_bars
@@ -15,7 +18,7 @@ from stepsearch.data.passage_files import read_passages
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.search import Patience
 from stepsearch.search.bm25_search import INDEX_FOLDER, Progress
-from stepsearch.search.corpus_indexing import has_been_read, index_corpus
+from stepsearch.search.corpus_indexing import has_been_read, index_beside, put_in_place
 from stepsearch.search.encoders import load_encoder
 from stepsearch.search.stored_passages import ADDED_FOLDER, StoredPassages
 from stepsearch.types import Passage
@@ -37,23 +40,24 @@ def run(args: argparse.Namespace) -> None:
         load_config(args.config, args.overrides)
         if args.encoder is not None:
             raise ConfigError("--encoder makes vectors: say --engine dense with it, or leave it out")
-        _index_for_bm25(args)
+        _index_for_bm25(args, open_console())
 
 
 def _index_for_dense(args: argparse.Namespace) -> None:
     # Brings torch.
-    from stepsearch.cli.index_dense import dense_settings, make_vectors
+    from stepsearch.cli.index_dense import dense_settings, make_vectors, say_how_to_search
 
     silence_loading_bars()
-    search = dense_settings(args)
+    console, search = open_console(), dense_settings(args)
     # What is wrong with the encoder is said before hours of reading, too.
     load_encoder(search.dense, Patience.of(search), args.output)
-    _index_for_bm25(args)
-    make_vectors(open_console(), args.output, search)
+    _index_for_bm25(args, console, lambda unfinished: make_vectors(console, unfinished, search))
+    say_how_to_search(console, args.output, search)
 
 
-def _index_for_bm25(args: argparse.Namespace) -> None:
-    console, started = open_console(), time.perf_counter()
+def _index_for_bm25(args: argparse.Namespace, console: Console, then: Callable[[Path], None] | None = None) -> None:
+    """Make a knowledge base with its index; `then` is done to its folder before that takes its place."""
+    started = time.perf_counter()
     # What is wrong with the names is said before hours of reading.
     require_replaceable(args.output)
     _require_inputs(args.input)
@@ -61,15 +65,24 @@ def _index_for_bm25(args: argparse.Namespace) -> None:
     if has_been_read(args.output, sources):
         say(console, "the passages have been read by a run that was interrupted: only the index is left to make")
     progress = StageProgress(console, {"index": 1.0})
-    try:
-        with progress.running(), progress.stage("index") as advance:
-            engine = index_corpus(args.output, _counted(passages, advance), sources, _indexed(advance))
-    except OSError as error:
-        raise DataError(f"{error.filename or args.output} cannot be written: {error.strerror}") from None
-    size = sum(path.stat().st_size for path in (args.output / INDEX_FOLDER).iterdir())
+    with _writing(args.output), progress.running(), progress.stage("index") as advance:
+        unfinished = index_beside(args.output, _counted(passages, advance), sources, _indexed(advance))
     seconds = time.perf_counter() - started
+    if then is not None:
+        then(unfinished)
+    with _writing(args.output):
+        engine = put_in_place(args.output)
+    size = sum(path.stat().st_size for path in (args.output / INDEX_FOLDER).iterdir())
     say(console, f"{args.output}: {len(engine):,} passages, {size / 1e6:,.1f} MB of BM25 index, in {seconds:,.1f} s")
     say(console, f'next: stepsearch search "a question" --index {args.output}')
+
+
+@contextmanager
+def _writing(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
 
 
 def _require_inputs(paths: Iterable[Path]) -> None:

@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> None:
         DataError: the folder is no knowledge base, or an image of its passages cannot be read.
         SearchError: the encoder cannot be loaded or fails, or faiss is needed and not installed.
     """
-    make_vectors(open_console(), args.knowledge_base.expanduser(), dense_settings(args))
+    console, folder, search = open_console(), args.knowledge_base.expanduser(), dense_settings(args)
+    make_vectors(console, folder, search)
+    say_how_to_search(console, folder, search)
 
 
 def dense_settings(args: argparse.Namespace) -> SearchSettings:
@@ -38,7 +40,7 @@ def dense_settings(args: argparse.Namespace) -> SearchSettings:
 
 
 def make_vectors(console: Console, folder: Path, search: SearchSettings) -> None:
-    """Index the knowledge base in `folder` and say how it is searched.
+    """Index the knowledge base in `folder`.
 
     Raises:
         DataError: the folder is no knowledge base, or an image of its passages cannot be read.
@@ -48,9 +50,11 @@ def make_vectors(console: Console, folder: Path, search: SearchSettings) -> None
     transformers.utils.logging.disable_progress_bar()
     passages = len(KnowledgeBase.open(folder))
     with StageProgress(console, {_ENCODING: 1.0}).running() as bar, bar.stage(_ENCODING, passages) as advance:
-        engine = DenseSearchEngine.build(folder, search.dense, Patience.of(search), advance)
-    engine.close()
-    index = folder / search.dense.index
-    say(console, f"{passages:,} passages indexed in {index}")
+        DenseSearchEngine.build(folder, search.dense, Patience.of(search), advance).close()
+
+
+def say_how_to_search(console: Console, folder: Path, search: SearchSettings) -> None:
+    """Say where the vectors of a knowledge base are, and which settings search them."""
+    say(console, f"{len(KnowledgeBase.open(folder)):,} passages indexed in {folder / search.dense.index}")
     other = "" if search.dense.index == DenseSearchSettings().index else f" search.dense.index={search.dense.index}"
     say(console, f"next: … search.engine_type=dense search.knowledge_base={folder}{other}")

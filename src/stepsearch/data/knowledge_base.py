@@ -22,6 +22,7 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from stepsearch.data.kept_indexes import keep_indexes
 from stepsearch.data.seen_hashes import SeenHashes
@@ -120,8 +121,8 @@ class KnowledgeBase(Sequence[Passage]):
 
     def _decode(self, position: int, line: bytes) -> Passage:
         try:
-            # Given bytes, json would guess their encoding.
-            return Passage(**json.loads(line.decode()))
+            # Several times as fast as json.
+            return Passage(**from_json(line))
         except (ValueError, TypeError):
             raise _damaged(self.folder, f"passage {position} cannot be decoded") from None
 

@@ -27,8 +27,11 @@ class MaxScore:
         self._offsets: list[int] = starts_of(np.array([len(part) for part in parts])).tolist()
         self._own = threading.local()
 
-    def best(self, query: Sequence[QueryTerm], count: int) -> Hits:
-        """Return at most `count` documents that have a term; terms come in the order of falling bounds."""
+    def best_of_each(self, queries: Sequence[Sequence[QueryTerm]], count: int) -> list[Hits]:
+        """Return at most `count` documents for each query; its terms come in the order of falling bounds."""
+        return [self._best(query, count) if query else [] for query in queries]
+
+    def _best(self, query: Sequence[QueryTerm], count: int) -> Hits:
         # Taken away while it is in use: what an interrupted search leaves in it is not for the next one.
         scores: NDArray[np.float32] | None = self._own.__dict__.pop("scores", None)
         if scores is None:

@@ -10,6 +10,7 @@ same scores to the last bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,10 +68,13 @@ class LengthNorm:
 
 
 class Ranker(Protocol):
-    """Finds the best documents of a query over the parts of one index."""
+    """Finds the best documents of queries over the parts of one index."""
 
-    def best(self, query: list[QueryTerm], count: int) -> Hits:
-        """Return at most `count` documents that have a term; terms come in the order of falling bounds."""
+    def best_of_each(self, queries: Sequence[Sequence[QueryTerm]], count: int) -> list[Hits]:
+        """Return at most `count` documents for each query that have one of its terms; `count` is at least 1.
+
+        Its terms come in the order of falling bounds; a query may have none.
+        """
         ...
 
 

@@ -155,7 +155,9 @@ class BM25SearchEngine(SearchEngine):
         corpus = self._corpus
         if corpus.index is None:
             return [[] for _ in queries]
-        hits = {query: corpus.index.best(index_terms(query), top_k) for query in dict.fromkeys(queries)}
+        distinct = list(dict.fromkeys(queries))
+        best = corpus.index.best_of_each([index_terms(query) for query in distinct], top_k)
+        hits = dict(zip(distinct, best, strict=True))
         found = {position: corpus[position] for position in {hit[0] for some in hits.values() for hit in some}}
         return [[_scored(found[position], score) for position, score in hits[query]] for query in queries]
 

@@ -158,10 +158,16 @@ def test_numba_finds_what_numpy_finds_to_the_last_bit() -> None:
     plain = BM25Index.build(documents)
     parts = [BM25Index.build(some).parts[0] for some in (documents[:700], documents[700:])]
     compiled = [BM25Index(some, compiled_from=0) for some in (plain.parts, parts)]
-    for query in [*drawn(200, 9, seed=5), ["w0"], ["w0", "w1", "w2"], ["w1", "w1"], ["w2999", "w0"], ["unknown"]]:
-        for count in (1, 3, 10, 3000):
-            expected = plain.best(query, count)
-            assert [index.best(query, count) for index in compiled] == [expected, expected]
+    odd = [["w0"], ["w0", "w1", "w2"], ["w1", "w1"], ["w2999", "w0"], ["unknown"], []]
+    queries = [*drawn(200, 9, seed=5), *odd]
+    for count in (1, 3, 10, 3000):
+        expected = [plain.best(query, count) for query in queries]
+        for index in compiled:
+            assert index.best_of_each(queries, count) == expected
+            assert [index.best(query, count) for query in odd] == expected[-len(odd) :]
+    for index in (plain, *compiled):
+        assert index.best_of_each([[], ["unknown"]], 3) == [[], []]
+        assert index.best_of_each([], 3) == []
 
 
 @pytest.mark.parametrize(("most", "kind"), [(255, np.uint8), (256, np.uint16), (70_000, np.uint32)])
