@@ -258,3 +258,52 @@ def test_an_engine_that_breaks_is_said_to_all_and_to_health(serve: Serve, runner
     assert (first.status_code, second.status_code, health.status_code) == (500, 500, 503)
     assert "the agent broke" in first.json()["error"]["message"]
     assert health.json()["status"] == "failed"
+
+
+def test_an_engine_that_breaks_leaves_nobody_waiting(serve: Serve, runner_of: Any) -> None:
+    async def ask() -> tuple[list[httpx.Response], Any]:
+        # The first breaks the engine before the others are begun with.
+        async with serve(runner_of({})) as client:
+            answers = await asyncio.gather(*(client.post(CHAT, json=asking()) for _ in range(8)))
+            return answers, (await client.get("/healthz")).json()
+
+    answers, health = run(ask())
+    assert [answer.status_code for answer in answers] == [500] * 8
+    assert health["open"] == 0
+
+
+def test_who_leaves_a_stream_is_not_played_for(runner_of: Any) -> None:
+    search = GatedShelf()
+    app = AgentApp(runner_of({0: list(ANSWERED)}, search), AgentSettings("fox"))
+    body = json.dumps(asking(stream=True)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": headers}
+    requests, sent = [{"type": "http.request", "body": body}], asyncio.Event()
+
+    async def receive() -> Any:
+        if requests:
+            return requests.pop()
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            sent.set()
+
+    async def leave() -> Any:
+        async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://fox") as other:
+            await app(scope, receive, send)
+            # The book is not found yet, so that the episode cannot have ended by itself.
+            health = (await other.get("/healthz")).json()
+            search.gate.set()
+            return health
+
+    assert run(leave())["open"] == 0
+
+
+def test_a_stream_that_breaks_ends_with_the_reason(serve: Serve, runner_of: Any) -> None:
+    # The script ends after the search, so that the engine fails within the answer.
+    response = asked(serve, runner_of({0: ANSWERED[:1]}), asking(stream=True))
+    *_, problem, done = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert "the agent broke" in json.loads(problem)["error"]["message"]
+    assert done == "[DONE]"
