@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from stepsearch.errors import ConfigError, DataError, StepSearchError
 from stepsearch.rollout import EpisodeEvent, RolloutRunner
@@ -129,7 +130,7 @@ def _pages(agent: AgentLoop, settings: AgentSettings) -> FastAPI:
     pages.add_api_route(CHAT, chat, methods=["POST"], response_model=None)
     pages.add_api_route(MODELS, models)
     pages.add_api_route(HEALTH, healthz)
-    for kind in (Refusal, OverloadedError, StepSearchError, RequestValidationError):
+    for kind in (Refusal, OverloadedError, StepSearchError, RequestValidationError, HTTPException):
         pages.add_exception_handler(kind, _explain)
     return pages
 
@@ -192,6 +193,8 @@ async def _explain(_: Request, error: Exception) -> Response:
         error = overloaded(str(error))
     elif isinstance(error, DataError):
         error = Refusal(400, str(error))
+    elif isinstance(error, HTTPException):
+        error = Refusal(error.status_code, error.detail, error.headers)
     elif not isinstance(error, Refusal):
         error = Refusal(500, str(error))
     return _answer_to(error)

@@ -196,13 +196,19 @@ def test_what_is_no_json_is_refused(serve: Serve, runner_of: Any) -> None:
         async with serve(runner_of({})) as client:
             return [
                 await client.post(CHAT, content=b"{", headers={"content-type": "application/json"}),
+                await client.post(CHAT, content=b"\xff", headers={"content-type": "application/json"}),
                 await client.post(CHAT, content=b"{}"),
                 await client.get(CHAT),
+                await client.get("/v1/nothing"),
             ]
 
-    broken, unnamed, read = run(ask())
+    answers = run(ask())
+    broken, _, unnamed, read, _ = answers
+    assert [answer.status_code for answer in answers] == [400, 400, 415, 405, 404]
+    assert all(answer.json()["error"]["message"] for answer in answers)
+    assert read.headers["allow"] == "POST"
     assert (broken.status_code, broken.json()["error"]["message"]) == (400, "the body is not JSON")
-    assert (unnamed.status_code, read.status_code) == (415, 405)
+    assert "Content-Type" in unnamed.json()["error"]["message"]
 
 
 def test_the_token_opens_everything_but_health(serve: Serve, runner_of: Any) -> None:
