@@ -1,7 +1,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -67,10 +67,16 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
-def asked(serve: Serve, runner: RolloutRunner, body: Any = None, headers: Any = None, **settings: Any) -> Any:
+def asked(
+    serve: Serve, runner: RolloutRunner, body: Any = None, headers: Mapping[str, str] | None = None, **settings: Any
+) -> Any:
     async def ask() -> httpx.Response:
         async with serve(runner, **settings) as client:
-            return await client.post(CHAT, json=asking() if body is None else body, headers=headers)
+            # Escaped, as JSON can say half a character, too.
+            content = json.dumps(asking() if body is None else body)
+            return await client.post(
+                CHAT, content=content, headers={"Content-Type": "application/json", **(headers or {})}
+            )
 
     return run(ask())
 
@@ -176,6 +182,7 @@ def test_a_conversation_asks_with_its_last_message(serve: Serve, runner_of: Any)
     [
         (asking(model="wolf"), 404, "there is no model 'wolf' here: ask 'fox'"),
         (asking("  "), 400, "the last one of role user has no text"),
+        (asking("Who wrote \ud800?"), 400, "the last one of role user is not UTF-8 text"),
         ({"messages": []}, 400, "messages: List should have at least 1 item"),
         ({}, 400, "messages: Field required"),
         (asking(n=2), 400, "n: Input should be 1"),
