@@ -13,11 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from stepsearch.errors import ConfigError, DataError, StepSearchError
+from stepsearch.errors import DataError, StepSearchError
 from stepsearch.rollout import EpisodeEvent, RolloutRunner
 from stepsearch.serving.agent_loop import AgentLoop
 from stepsearch.serving.batched_search import OverloadedError
-from stepsearch.serving.bearer import CHALLENGE, WANTED, may_enter
+from stepsearch.serving.bearer import CHALLENGE, WANTED, check_token, may_enter
 from stepsearch.serving.chat_format import (
     ChatRequest,
     chunk,
@@ -44,6 +44,9 @@ class AgentSettings:
         name: of the model, as clients call it.
         max_open: questions accepted and not yet answered; beyond them 503.
         token: what `Authorization: Bearer` must carry; None lets everyone in.
+
+    Raises:
+        ConfigError: the token is none that a header can carry.
     """
 
     name: str
@@ -51,8 +54,7 @@ class AgentSettings:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ConfigError("the token must be of printable ASCII characters, and not empty")
+        check_token(self.token)
 
 
 class AgentApp:
