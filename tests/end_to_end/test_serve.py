@@ -68,7 +68,7 @@ def test_without_a_temperature_an_answer_is_repeated(server: Server, questions: 
     assert first == second
 
 
-def test_who_leaves_is_not_played_for(server: Server, questions: list[str]) -> None:
+def test_who_leaves_leaves_nothing_open(server: Server, questions: list[str]) -> None:
     body = {"messages": [{"role": "user", "content": questions[0]}], "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as response:
         first = json.loads(next(response.iter_lines()).removeprefix("data: "))

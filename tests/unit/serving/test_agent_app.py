@@ -287,7 +287,7 @@ def test_an_engine_that_breaks_leaves_nobody_waiting(serve: Serve, runner_of: An
 
 def test_who_leaves_a_stream_is_not_played_for(runner_of: Any) -> None:
     search = GatedShelf()
-    app = AgentApp(runner_of({0: list(ANSWERED)}, search), AgentSettings("fox"))
+    app = AgentApp(runner_of({0: list(ANSWERED), 1: list(ANSWERED)}, search), AgentSettings("fox"))
     body = json.dumps(asking(stream=True)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": headers}
@@ -309,9 +309,12 @@ def test_who_leaves_a_stream_is_not_played_for(runner_of: Any) -> None:
             # The book is not found yet, so that the episode cannot have ended by itself.
             health = (await other.get("/healthz")).json()
             search.gate.set()
-            return health
+            return health, (await other.post(CHAT, json=asking())).json()
 
-    assert run(leave())["open"] == 0
+    health, answer = run(leave())
+    assert health["open"] == 0
+    # What is found for those who have left is no trouble.
+    assert answer["choices"][0]["message"]["content"] == "Paris"
 
 
 def test_a_stream_that_breaks_ends_with_the_reason(serve: Serve, runner_of: Any) -> None:
