@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from stepsearch.errors import DataError, ModelError
+from stepsearch.errors import DataError, ModelError, one_line
 from stepsearch.rollout import EpisodeEvent, Flight, RolloutRunner
 from stepsearch.serving.batched_search import OverloadedError
 from stepsearch.types import Question
@@ -111,7 +111,7 @@ class AgentLoop:
                     order(flight)
         except Exception as error:
             logger.exception("the agent broke")
-            self._end(f"the agent broke ({error}); the server's log says how")
+            self._end(f"the agent broke ({one_line(error)}); the server's log says how")
         else:
             self._end("the server is stopping")
 
