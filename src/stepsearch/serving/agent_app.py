@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 from stepsearch.errors import DataError, StepSearchError
 from stepsearch.rollout import EpisodeEvent, RolloutRunner
 from stepsearch.serving.agent_loop import AgentLoop
-from stepsearch.serving.batched_search import OverloadedError
 from stepsearch.serving.bearer import CHALLENGE, WANTED, check_token, may_enter
 from stepsearch.serving.chat_format import (
     ChatRequest,
@@ -27,7 +26,7 @@ from stepsearch.serving.chat_format import (
     question_of,
     reasoning,
 )
-from stepsearch.serving.refusal import Refusal, overloaded
+from stepsearch.serving.refusal import OverloadedError, Refusal, overloaded
 from stepsearch.serving.retrieve_endpoint import Receive, Scope, Send
 from stepsearch.types import Trajectory
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from stepsearch.errors import DataError, ModelError, one_line
 from stepsearch.rollout import EpisodeEvent, Flight, RolloutRunner
-from stepsearch.serving.batched_search import OverloadedError
+from stepsearch.serving.refusal import OverloadedError
 from stepsearch.types import Question
 
 logger = logging.getLogger(__name__)
