@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +69,7 @@ def test_without_a_temperature_an_answer_is_repeated(server: Server, questions: 
     assert first == second
 
 
-def test_who_leaves_is_not_played_for(server: Server, questions: list[str]) -> None:
+def test_who_leaves_leaves_nothing_open(server: Server, questions: list[str]) -> None:
     body = {"messages": [{"role": "user", "content": questions[0]}], "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as response:
         first = json.loads(next(response.iter_lines()).removeprefix("data: "))
@@ -90,8 +91,16 @@ def test_sigterm_ends_it_well(searching_policy: Path) -> None:
         assert rest.splitlines()[-1] == "stopped"
 
 
+def test_an_address_that_is_taken_is_said_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--model-path", str(tmp_path / "none"), "--port", f"{taken.getsockname()[1]}"]) == 2
+    assert "cannot listen on port" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--model-path", str(tmp_path / "none")]) == 2
+    assert main(["serve", "--model-path", str(tmp_path / "none"), "--port", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert "none" in line

@@ -320,7 +320,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     add("--name", metavar="TEXT", help="What clients call the model; default: its folder's name.")
     _address(parser)
     add("--max-open", type=positive, default=256, metavar="N", help="More unanswered questions: 503.")
-    _settings(parser)
+    _config(parser)
 
 
 def _address(parser: argparse.ArgumentParser) -> None:

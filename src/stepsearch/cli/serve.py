@@ -23,11 +23,14 @@ def run(args: argparse.Namespace) -> None:
         ModelError: the model cannot be loaded.
     """
     token = args.token or os.environ.get(TOKEN_VARIABLE) or None
-    settings = AgentSettings(args.name or Path(args.model_path).name, args.max_open, token)
+    # Of `.` and `..`, too, the folder has a name.
+    folder = Path(os.path.abspath(args.model_path))
+    settings = AgentSettings(args.name or folder.name, args.max_open, token)
     console = open_console()
-    player = open_saved_agent(args, console)
-    runner = player.watched_runner(player.config.evaluation.temperature)
+    # An address that is taken is said before the model is loaded.
     with listen(args.host, args.port) as listener:
+        player = open_saved_agent(args, console)
+        runner = player.watched_runner(player.config.evaluation.temperature)
         _introduce(listener, args.host, settings, console)
         serve(lambda: AgentApp(runner, settings), listener)
     say(console, "stopped")

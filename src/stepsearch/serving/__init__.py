@@ -4,7 +4,8 @@ from stepsearch.errors import ConfigError
 
 try:
     from stepsearch.serving.agent_app import AgentApp, AgentSettings
-    from stepsearch.serving.batched_search import BatchedSearch, OverloadedError
+    from stepsearch.serving.batched_search import BatchedSearch
+    from stepsearch.serving.refusal import OverloadedError
     from stepsearch.serving.search_app import AppFactory, search_app
     from stepsearch.serving.server_processes import address_of, is_loopback, listen, serve
     from stepsearch.serving.server_settings import ServerSettings

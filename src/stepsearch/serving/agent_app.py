@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
-from stepsearch.errors import ConfigError, DataError, StepSearchError
+from stepsearch.errors import DataError, StepSearchError
 from stepsearch.rollout import EpisodeEvent, RolloutRunner
 from stepsearch.serving.agent_loop import AgentLoop
-from stepsearch.serving.batched_search import OverloadedError
-from stepsearch.serving.bearer import CHALLENGE, WANTED, may_enter
+from stepsearch.serving.bearer import CHALLENGE, WANTED, check_token, may_enter
 from stepsearch.serving.chat_format import (
     ChatRequest,
     chunk,
@@ -26,7 +26,7 @@ from stepsearch.serving.chat_format import (
     question_of,
     reasoning,
 )
-from stepsearch.serving.refusal import Refusal, overloaded
+from stepsearch.serving.refusal import OverloadedError, Refusal, overloaded
 from stepsearch.serving.retrieve_endpoint import Receive, Scope, Send
 from stepsearch.types import Trajectory
 
@@ -43,6 +43,9 @@ class AgentSettings:
         name: of the model, as clients call it.
         max_open: questions accepted and not yet answered; beyond them 503.
         token: what `Authorization: Bearer` must carry; None lets everyone in.
+
+    Raises:
+        ConfigError: the token is none that a header can carry.
     """
 
     name: str
@@ -50,8 +53,7 @@ class AgentSettings:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ConfigError("the token must be of printable ASCII characters, and not empty")
+        check_token(self.token)
 
 
 class AgentApp:
@@ -129,7 +131,7 @@ def _pages(agent: AgentLoop, settings: AgentSettings) -> FastAPI:
     pages.add_api_route(CHAT, chat, methods=["POST"], response_model=None)
     pages.add_api_route(MODELS, models)
     pages.add_api_route(HEALTH, healthz)
-    for kind in (Refusal, OverloadedError, StepSearchError, RequestValidationError):
+    for kind in (Refusal, OverloadedError, StepSearchError, RequestValidationError, HTTPException):
         pages.add_exception_handler(kind, _explain)
     return pages
 
@@ -192,6 +194,8 @@ async def _explain(_: Request, error: Exception) -> Response:
         error = overloaded(str(error))
     elif isinstance(error, DataError):
         error = Refusal(400, str(error))
+    elif isinstance(error, HTTPException):
+        error = Refusal(error.status_code, error.detail, error.headers)
     elif not isinstance(error, Refusal):
         error = Refusal(500, str(error))
     return _answer_to(error)

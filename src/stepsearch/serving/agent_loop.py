@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from stepsearch.errors import DataError, ModelError
+from stepsearch.errors import DataError, ModelError, one_line
 from stepsearch.rollout import EpisodeEvent, Flight, RolloutRunner
-from stepsearch.serving.batched_search import OverloadedError
+from stepsearch.serving.refusal import OverloadedError
 from stepsearch.types import Question
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,16 @@ class AgentLoop:
         self._max_open = max_open
         self._indices = itertools.count()
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        # Held where one comes and where all are told the end, so that nobody comes between and waits for ever.
+        self._door = threading.Lock()
         self._clients: dict[int, _Client] = {}
         self._thread = threading.Thread(target=self._play, name="agent", daemon=True)
-        self.open = 0
-        self.failure: Exception | None = None
+        self.failure: str | None = None
+
+    @property
+    def open(self) -> int:
+        """How many questions are accepted and not yet answered."""
+        return len(self._clients)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -77,14 +83,15 @@ class AgentLoop:
             DataError: the question does not fit the context.
             ModelError: the loop has ended.
         """
-        if self.failure is not None:
-            raise self.failure
-        if self.open >= self._max_open:
-            raise OverloadedError(f"{self._max_open} questions are open")
         index, client = next(self._indices), _Client()
-        self.open += 1
+        with self._door:
+            if self.failure is not None:
+                raise ModelError(self.failure)
+            if self.open >= self._max_open:
+                raise OverloadedError(f"{self._max_open} questions are open")
+            self._clients[index] = client
         try:
-            self._orders.put(partial(self._begin, index, client, question, seed, temperature))
+            self._orders.put(partial(self._begin, index, question, seed, temperature))
             event = None
             while event is None or event.kind != "finished":
                 event = await client.events.get()
@@ -92,21 +99,29 @@ class AgentLoop:
                     raise event
                 yield event
         finally:
-            self.open -= 1
-            self._orders.put(partial(self._drop, index))
+            with self._door:
+                del self._clients[index]
+            self._orders.put(partial(Flight.drop, index=index))
 
     def _play(self) -> None:
         """Follow orders and play, until told to stop or something breaks."""
         try:
-            with self._runner.open(self._tell) as flight:
+            with self._runner.open(lambda event: self._tell(event.index, event)) as flight:
                 for order in self._followed(flight):
                     order(flight)
-            self.failure = ModelError("the server is stopping")
         except Exception as error:
             logger.exception("the agent broke")
-            self.failure = ModelError(f"the agent broke ({error}); the server's log says how")
-        for client in self._clients.values():
-            client.tell(self.failure)
+            self._end(f"the agent broke ({one_line(error)}); the server's log says how")
+        else:
+            self._end("the server is stopping")
+
+    def _end(self, why: str) -> None:
+        """Tell all who wait, begun with or not, and all who come, why there is no answer."""
+        with self._door:
+            self.failure = why
+            waiting = list(self._clients.values())
+        for client in waiting:
+            client.tell(ModelError(why))
 
     def _followed(self, flight: Flight) -> Iterator[Order]:
         """Yield orders as they come, and play between them; wait for one where there is nothing to play."""
@@ -120,20 +135,15 @@ class AgentLoop:
                 return
             yield order
 
-    def _begin(
-        self, index: int, client: _Client, question: Question, seed: int, temperature: float | None, flight: Flight
-    ) -> None:
+    def _begin(self, index: int, question: Question, seed: int, temperature: float | None, flight: Flight) -> None:
         try:
             (episode,) = self._runner.episodes([question])
         except DataError as error:
-            client.tell(error)
-            return
-        self._clients[index] = client
-        flight.begin(index, episode, seed, temperature)
+            self._tell(index, error)
+        else:
+            flight.begin(index, episode, seed, temperature)
 
-    def _drop(self, index: int, flight: Flight) -> None:
-        self._clients.pop(index, None)
-        flight.drop(index)
-
-    def _tell(self, event: EpisodeEvent) -> None:
-        self._clients[event.index].tell(event)
+    def _tell(self, index: int, event: EpisodeEvent | Exception) -> None:
+        client = self._clients.get(index)
+        if client is not None:
+            client.tell(event)

@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from stepsearch.config import SearchSettings
 from stepsearch.search.guarded_search import FAILED, GuardedSearch, SearchOutcome
 from stepsearch.search.search_engine import SearchEngine
+from stepsearch.serving.refusal import OverloadedError
 from stepsearch.serving.server_metrics import ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
 
 logger = logging.getLogger(__name__)
-
-
-class OverloadedError(Exception):
-    """So many queries wait that more of them would only wait longer."""
 
 
 @dataclass(slots=True)

@@ -53,13 +53,18 @@ def question_of(request: ChatRequest, name: str) -> Question:
     """Return what a request asks of the model `name`.
 
     Raises:
-        Refusal: it asks another model, or nothing.
+        Refusal: it asks another model, nothing, or what is no whole text.
     """
     if request.model not in (None, name):
         raise Refusal(404, f"there is no model {request.model!r} here: ask {name!r}")
     asked = next((message.text() for message in reversed(request.messages) if message.role == "user"), "").strip()
     if not asked:
         raise Refusal(400, "messages: the last one of role user has no text")
+    try:
+        asked.encode()
+    except UnicodeEncodeError:
+        # JSON can escape half a character, at which no tokenizer stays whole.
+        raise Refusal(400, "messages: the last one of role user is not UTF-8 text") from None
     return Question(id="", question=asked, answers=())
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from stepsearch.config import SearchSettings
 from stepsearch.errors import ConfigError
 from stepsearch.search.search_engine import SearchEngine
-from stepsearch.serving.batched_search import BatchedSearch, OverloadedError, batched_search
+from stepsearch.serving.batched_search import BatchedSearch, batched_search
+from stepsearch.serving.refusal import OverloadedError
 from stepsearch.serving.server_metrics import ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
 from stepsearch.types import Passage

@@ -21,6 +21,10 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
 
+class OverloadedError(Exception):
+    """So much waits to be answered that more of it would only wait longer."""
+
+
 def overloaded(detail: str) -> Refusal:
     """Return the refusal of a server that has enough to do, with when to come back."""
     return Refusal(503, f"the server is overloaded ({detail}): try again later", {"Retry-After": f"{RETRY_SECONDS}"})

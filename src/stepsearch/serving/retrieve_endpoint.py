@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any
 
 from stepsearch.search.guarded_search import SearchOutcome
-from stepsearch.serving.batched_search import BatchedSearch, OverloadedError
-from stepsearch.serving.refusal import Refusal, overloaded
+from stepsearch.serving.batched_search import BatchedSearch
+from stepsearch.serving.refusal import OverloadedError, Refusal, overloaded
 from stepsearch.serving.server_metrics import ServerMetrics
 from stepsearch.serving.server_settings import ServerSettings
 from stepsearch.serving.wire_format import read_request, render_response

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from stepsearch.errors import ConfigError
+from stepsearch.serving.bearer import check_token
 
 _BODIES_IN_MEMORY = 8
 
@@ -54,8 +55,7 @@ class ServerSettings:
             raise ConfigError(f"batch_milliseconds must be from 0 to 1000, got {self.batch_milliseconds}")
         self._refuse_more("max_queries", "max_waiting")
         self._refuse_more("top_k", "max_top_k")
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ConfigError("the token must be of printable ASCII characters, and not empty")
+        check_token(self.token)
 
     @property
     def max_buffered_bytes(self) -> int:

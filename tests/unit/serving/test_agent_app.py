@@ -1,7 +1,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -67,10 +67,16 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
-def asked(serve: Serve, runner: RolloutRunner, body: Any = None, headers: Any = None, **settings: Any) -> Any:
+def asked(
+    serve: Serve, runner: RolloutRunner, body: Any = None, headers: Mapping[str, str] | None = None, **settings: Any
+) -> Any:
     async def ask() -> httpx.Response:
         async with serve(runner, **settings) as client:
-            return await client.post(CHAT, json=asking() if body is None else body, headers=headers)
+            # Escaped, as JSON can say half a character, too.
+            content = json.dumps(asking() if body is None else body)
+            return await client.post(
+                CHAT, content=content, headers={"Content-Type": "application/json", **(headers or {})}
+            )
 
     return run(ask())
 
@@ -176,6 +182,7 @@ def test_a_conversation_asks_with_its_last_message(serve: Serve, runner_of: Any)
     [
         (asking(model="wolf"), 404, "there is no model 'wolf' here: ask 'fox'"),
         (asking("  "), 400, "the last one of role user has no text"),
+        (asking("Who wrote \ud800?"), 400, "the last one of role user is not UTF-8 text"),
         ({"messages": []}, 400, "messages: List should have at least 1 item"),
         ({}, 400, "messages: Field required"),
         (asking(n=2), 400, "n: Input should be 1"),
@@ -196,13 +203,19 @@ def test_what_is_no_json_is_refused(serve: Serve, runner_of: Any) -> None:
         async with serve(runner_of({})) as client:
             return [
                 await client.post(CHAT, content=b"{", headers={"content-type": "application/json"}),
+                await client.post(CHAT, content=b"\xff", headers={"content-type": "application/json"}),
                 await client.post(CHAT, content=b"{}"),
                 await client.get(CHAT),
+                await client.get("/v1/nothing"),
             ]
 
-    broken, unnamed, read = run(ask())
+    answers = run(ask())
+    broken, _, unnamed, read, _ = answers
+    assert [answer.status_code for answer in answers] == [400, 400, 415, 405, 404]
+    assert all(answer.json()["error"]["message"] for answer in answers)
+    assert read.headers["allow"] == "POST"
     assert (broken.status_code, broken.json()["error"]["message"]) == (400, "the body is not JSON")
-    assert (unnamed.status_code, read.status_code) == (415, 405)
+    assert "Content-Type" in unnamed.json()["error"]["message"]
 
 
 def test_the_token_opens_everything_but_health(serve: Serve, runner_of: Any) -> None:
@@ -258,3 +271,55 @@ def test_an_engine_that_breaks_is_said_to_all_and_to_health(serve: Serve, runner
     assert (first.status_code, second.status_code, health.status_code) == (500, 500, 503)
     assert "the agent broke" in first.json()["error"]["message"]
     assert health.json()["status"] == "failed"
+
+
+def test_an_engine_that_breaks_leaves_nobody_waiting(serve: Serve, runner_of: Any) -> None:
+    async def ask() -> tuple[list[httpx.Response], Any]:
+        # The first breaks the engine before the others are begun with.
+        async with serve(runner_of({})) as client:
+            answers = await asyncio.gather(*(client.post(CHAT, json=asking()) for _ in range(8)))
+            return answers, (await client.get("/healthz")).json()
+
+    answers, health = run(ask())
+    assert [answer.status_code for answer in answers] == [500] * 8
+    assert health["open"] == 0
+
+
+def test_who_leaves_a_stream_is_not_played_for(runner_of: Any) -> None:
+    search = GatedShelf()
+    app = AgentApp(runner_of({0: list(ANSWERED), 1: list(ANSWERED)}, search), AgentSettings("fox"))
+    body = json.dumps(asking(stream=True)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": headers}
+    requests, sent = [{"type": "http.request", "body": body}], asyncio.Event()
+
+    async def receive() -> Any:
+        if requests:
+            return requests.pop()
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            sent.set()
+
+    async def leave() -> Any:
+        async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://fox") as other:
+            await app(scope, receive, send)
+            # The book is not found yet, so that the episode cannot have ended by itself.
+            health = (await other.get("/healthz")).json()
+            search.gate.set()
+            return health, (await other.post(CHAT, json=asking())).json()
+
+    health, answer = run(leave())
+    assert health["open"] == 0
+    # What is found for those who have left is no trouble.
+    assert answer["choices"][0]["message"]["content"] == "Paris"
+
+
+def test_a_stream_that_breaks_ends_with_the_reason(serve: Serve, runner_of: Any) -> None:
+    # The script ends after the search, so that the engine fails within the answer.
+    response = asked(serve, runner_of({0: ANSWERED[:1]}), asking(stream=True))
+    *_, problem, done = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert "the agent broke" in json.loads(problem)["error"]["message"]
+    assert done == "[DONE]"
