@@ -52,12 +52,12 @@ def write_json(path: Path, record: Mapping[str, Any], indent: int | None = 2) ->
 
 def replace_folder(source: Path, target: Path) -> None:
     """Move a folder to `target`, on the same file system; one that stood there goes once the new one is in place."""
-    old = source.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
+    previous = target.with_name(f".{target.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
     if target.exists():
-        os.replace(target, old)
+        os.replace(target, previous)
     os.replace(source, target)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def require_writable(path: Path) -> None:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from stepsearch.data.whole_files import write_text
+from stepsearch.data.whole_files import replace_folder, write_text
 from stepsearch.errors import ModelError, one_line
 from stepsearch.hub_lookup import HubAnswer, ask_hub
 from stepsearch.models.adapters import ADAPTER_FOLDER, Adapters
@@ -146,7 +146,7 @@ def save_model_folder(
         hf_tokenizer.save_pretrained(temporary)
         for name, text in _own_files({"grammar": list(TAGS), **record}, has_adapter=adapters is not None).items():
             (temporary / name).write_text(text, encoding="utf-8")
-        replace_folder(temporary, folder)
+        settle_folder(temporary, folder)
     except OSError as error:
         raise ModelError(f"model folder {folder} cannot be written: {error.strerror or error}") from None
 
@@ -187,19 +187,14 @@ def _own_files(record: Mapping[str, Any], *, has_adapter: bool) -> dict[str, str
     }
 
 
-def replace_folder(temporary: Path, folder: Path) -> None:
+def settle_folder(temporary: Path, folder: Path) -> None:
     """Put a finished folder in the place of `folder`, after its files have reached the disk."""
     for path in temporary.rglob("*"):
         if path.is_file():
             _sync(path)
     _sync(temporary)
-    previous = folder.with_name(f".{folder.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, previous)
-    os.replace(temporary, folder)
+    replace_folder(temporary, folder)
     _sync(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -41,7 +41,7 @@ OnEvent = Callable[[EpisodeEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class EpisodeParts:
     """What episodes are played with.
 
     Attributes:
@@ -60,7 +60,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seat:
+class _Playing:
     """An episode, and how it is sampled."""
 
     episode: Episode
@@ -81,17 +81,17 @@ class Flight:
     """Episodes that are being played; a context manager, which lets go of the unfinished ones at its end.
 
     Args:
-        table: what they are played with; its engine is used by one flight at a time.
+        parts: what they are played with; its engine is used by one flight at a time.
         on_event: called as things happen, from the thread that advances.
         is_ordered: whether search results are admitted after a fixed number of engine steps, so that equal episodes
             begun in equal order are computed alike; else as they come.
     """
 
-    def __init__(self, table: Table, on_event: OnEvent, *, is_ordered: bool) -> None:
-        self._table = table
+    def __init__(self, parts: EpisodeParts, on_event: OnEvent, *, is_ordered: bool) -> None:
+        self._parts = parts
         self._on_event = on_event
         self._is_ordered = is_ordered
-        self._seats: dict[int, _Seat] = {}
+        self._playing: dict[int, _Playing] = {}
         self._pending: deque[_PendingSearch] = deque()
         self._step = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="search")
@@ -100,13 +100,13 @@ class Flight:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for index in list(self._seats):
+        for index in list(self._playing):
             self.drop(index)
         self._worker.shutdown(cancel_futures=True)
 
     def __len__(self) -> int:
         """Return how many episodes are not over."""
-        return len(self._seats)
+        return len(self._playing)
 
     def begin(self, index: int, episode: Episode, seed: int, temperature: float | None = None) -> None:
         """Play an episode.
@@ -117,34 +117,39 @@ class Flight:
             seed: sampling noise is a function of it and the token's position.
             temperature: default: that of the settings.
         """
-        chosen = self._table.settings.temperature if temperature is None else temperature
-        self._seats[index] = _Seat(episode, seed, chosen)
+        chosen = self._parts.settings.temperature if temperature is None else temperature
+        self._playing[index] = _Playing(episode, seed, chosen)
         self._continue(index)
 
     def drop(self, index: int) -> None:
         """Play an episode no further, if it is not over."""
-        if self._seats.pop(index, None) is not None:
-            self._table.engine.release(index)
+        if self._playing.pop(index, None) is not None:
+            self._parts.engine.release(index)
 
-    def advance(self) -> None:
-        """Admit the search results that are due, and let the engine take a step if it has anything to sample."""
-        engine = self._table.engine
+    def advance(self) -> bool:
+        """Admit the search results that are due, and let the engine take a step if it has anything to sample.
+
+        Returns:
+            Whether anything is being sampled or searched.
+        """
+        engine = self._parts.engine
         while self._pending and self._is_due(self._pending[0]):
             self._admit(self._pending.popleft())
         if not engine.active:
-            return
+            return bool(self._pending)
         asking = self._take_turns(engine.step())
         if asking:
-            queries = [self._seats[index].episode.query or "" for index in asking]
-            result = self._worker.submit(self._table.search.search_batch, queries, self._table.top_k)
-            due = self._step + 1 + self._table.settings.search_window
+            queries = [self._playing[index].episode.query or "" for index in asking]
+            result = self._worker.submit(self._parts.search.search_batch, queries, self._parts.top_k)
+            due = self._step + 1 + self._parts.settings.search_window
             self._pending.append(_PendingSearch(due, asking, result))
         self._step += 1
+        return bool(engine.active or self._pending)
 
     def _is_due(self, search: _PendingSearch) -> bool:
         if self._is_ordered:
-            return search.due <= self._step or not self._table.engine.active
-        wait([search.result], timeout=0 if self._table.engine.active else _WAIT_SECONDS)
+            return search.due <= self._step or not self._parts.engine.active
+        wait([search.result], timeout=0 if self._parts.engine.active else _WAIT_SECONDS)
         return search.result.done()
 
     def _take_turns(self, segments: Sequence[Segment]) -> list[int]:
@@ -152,7 +157,7 @@ class Flight:
         asking: list[int] = []
         for segment in segments:
             index = segment.request_id
-            episode = self._seats[index].episode
+            episode = self._playing[index].episode
             self._on_event(EpisodeEvent(index, "turn", text=episode.take_turn(segment)))
             if episode.query is not None:
                 asking.append(index)
@@ -163,20 +168,22 @@ class Flight:
     def _admit(self, search: _PendingSearch) -> None:
         """Hand search results to the episodes that asked and are still there, in the order of asking."""
         outcomes = search.result.result()
-        observations = self._table.observations.build(outcomes)
+        observations = self._parts.observations.build(outcomes)
         for index, outcome, observation in zip(search.indices, outcomes, observations, strict=True):
-            if index in self._seats:
-                self._seats[index].episode.take_documents(outcome.passages, outcome.failed, observation)
+            if index in self._playing:
+                self._playing[index].episode.take_documents(outcome.passages, outcome.failed, observation)
                 self._on_event(EpisodeEvent(index, "documents", passages=outcome.passages))
                 self._continue(index)
 
     def _continue(self, index: int) -> None:
         """Sample the episode's next turn, or let it go if it is over."""
-        seat = self._seats[index]
-        if seat.episode.trajectory is None:
-            settings = self._table.settings
-            sampling = Sampling(seat.episode.turn_tokens, seat.seed, seat.temperature, settings.top_p, settings.top_k)
-            self._table.engine.submit(index, seat.episode.context_ids, sampling)
+        playing = self._playing[index]
+        if playing.episode.trajectory is None:
+            settings = self._parts.settings
+            sampling = Sampling(
+                playing.episode.turn_tokens, playing.seed, playing.temperature, settings.top_p, settings.top_k
+            )
+            self._parts.engine.submit(index, playing.episode.context_ids, sampling)
         else:
             self.drop(index)
-            self._on_event(EpisodeEvent(index, "finished", trajectory=seat.episode.trajectory))
+            self._on_event(EpisodeEvent(index, "finished", trajectory=playing.episode.trajectory))

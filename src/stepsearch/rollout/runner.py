@@ -7,7 +7,7 @@ from stepsearch.config import RolloutSettings
 from stepsearch.errors import DataError
 from stepsearch.rollout.budget import EpisodeBudget, longest_prompt
 from stepsearch.rollout.episode import EnvironmentText, Episode
-from stepsearch.rollout.flight import EpisodeEvent, Flight, OnEvent, Table
+from stepsearch.rollout.flight import EpisodeEvent, EpisodeParts, Flight, OnEvent
 from stepsearch.rollout.generation import EpisodeTokenizer, GenerationEngine
 from stepsearch.rollout.observation import ObservationBuilder
 from stepsearch.search.guarded_search import GuardedSearch
@@ -58,7 +58,7 @@ class RolloutRunner:
         observations = observations or ObservationBuilder(
             tokenizer, settings.max_observation_tokens, settings.max_passage_tokens
         )
-        self._table = Table(engine, search, search_top_k, observations, settings)
+        self._parts = EpisodeParts(engine, search, search_top_k, observations, settings)
 
     def run(
         self, questions: Sequence[Question], seeds: Sequence[int], on_event: OnEvent | None = None
@@ -77,16 +77,16 @@ class RolloutRunner:
         if len(seeds) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(seeds)} seeds")
         episodes = self.episodes(questions)
-        with Flight(self._table, on_event or _ignore, is_ordered=True) as flight:
+        with Flight(self._parts, on_event or _ignore, is_ordered=True) as flight:
             for index, (episode, seed) in enumerate(zip(episodes, seeds, strict=True)):
                 flight.begin(index, episode, seed)
-            while len(flight):
-                flight.advance()
+            while flight.advance():
+                pass
         return [episode.trajectory for episode in episodes if episode.trajectory is not None]
 
     def open(self, on_event: OnEvent) -> Flight:
         """Return a flight without episodes, for those that come as they please; no rollout may be run meanwhile."""
-        return Flight(self._table, on_event, is_ordered=False)
+        return Flight(self._parts, on_event, is_ordered=False)
 
     def episodes(self, questions: Sequence[Question]) -> list[Episode]:
         """Return an episode of each question, before its first turn.

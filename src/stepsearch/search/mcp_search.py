@@ -9,7 +9,7 @@ from stepsearch.errors import SearchError
 from stepsearch.search.mcp_session import MCPServer, MCPSession
 from stepsearch.search.retrieved_documents import passage_from_document
 from stepsearch.search.search_engine import SearchEngine
-from stepsearch.search.server_message import one_line
+from stepsearch.search.server_message import printable_line
 from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
@@ -102,7 +102,7 @@ class MCPSearchEngine(SearchEngine):
     def _passages(self, result: Any) -> list[Passage]:
         texts = [block.text for block in result.content if block.type == "text"]
         if result.is_error:
-            raise SearchError(f"the MCP tool '{self._tool}' failed: {one_line(' '.join(texts))}")
+            raise SearchError(f"the MCP tool '{self._tool}' failed: {printable_line(' '.join(texts))}")
         return passages_from_tool(result.structured_content, texts)
 
 

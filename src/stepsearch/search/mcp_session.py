@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from stepsearch.errors import SearchError
-from stepsearch.search.server_message import one_line
+from stepsearch.search.server_message import printable_line
 
 Value = TypeVar("Value")
 
@@ -189,4 +189,4 @@ def _reason(error: BaseException) -> str:
     """Return what went wrong first; groups of errors say nothing themselves."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    return printable_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)

@@ -19,7 +19,7 @@ from stepsearch.errors import SearchError, SearchUnavailableError
 from stepsearch.retry_after import retry_after_seconds
 from stepsearch.search.circuit_breaker import CircuitBreaker
 from stepsearch.search.rate_limit import RateLimit
-from stepsearch.search.server_message import one_line
+from stepsearch.search.server_message import printable_line
 
 logger = logging.getLogger(__name__)
 
@@ -243,14 +243,14 @@ class PatientClient:
 
 def _check_status(server: str, reply: HttpReply) -> None:
     status = reply.status
-    said = one_line(reply.body[:1000].decode("utf-8", "replace"))
+    said = printable_line(reply.body[:1000].decode("utf-8", "replace"))
     problem = f"HTTP {status}" + (f" ({said})" if said else "")
     if status in _BUSY:
         raise TryLaterError(problem, reply.retry_after)
     if status >= 500:
         raise TryLaterError(problem, reply.retry_after, query_at_fault=True)
     if status in _REFUSED or 300 <= status < 400:
-        where = one_line(reply.headers.get("location", ""))
+        where = printable_line(reply.headers.get("location", ""))
         raise SearchUnavailableError(f"{server} refuses: {problem}" + (f", and points to {where}" if where else ""))
     if status >= 400:
         raise SearchError(f"{server} refuses the request: {problem}")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from stepsearch.errors import SearchError
-from stepsearch.search.server_message import one_line
+from stepsearch.search.server_message import printable_line
 from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
@@ -60,7 +60,7 @@ def _content(document: Mapping[str, object]) -> tuple[str, str]:
         if isinstance(text, str):
             return title, text
     raise SearchError(
-        f"a document has no contents, text or content; its keys are: {one_line(', '.join(map(str, document)))}"
+        f"a document has no contents, text or content; its keys are: {printable_line(', '.join(map(str, document)))}"
     )
 
 

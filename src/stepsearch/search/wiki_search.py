@@ -16,7 +16,7 @@ from stepsearch.errors import SearchError
 from stepsearch.search.patient_http import HttpReply, HttpRequest, Patience, PatientClient, TryLaterError
 from stepsearch.search.rate_limit import RateLimit
 from stepsearch.search.search_engine import SearchEngine
-from stepsearch.search.server_message import one_line
+from stepsearch.search.server_message import printable_line
 from stepsearch.search.utf8_text import utf8_text
 from stepsearch.types import Passage
 
@@ -156,7 +156,7 @@ def _answer(reply: HttpReply) -> Mapping[str, Any]:
     error = answer.get("error")
     if isinstance(error, Mapping):
         code = str(error.get("code"))
-        said = one_line(f"{code}: {error.get('info')}")
+        said = printable_line(f"{code}: {error.get('info')}")
         if code in _TEMPORARY or code.startswith("internal_api_error"):
             pause = LAG_PAUSE if code == "maxlag" else None
             raise TryLaterError(said, pause if reply.retry_after is None else reply.retry_after)

@@ -1,9 +1,10 @@
 """The agent server's pages put together: OpenAI's chat completions, `/v1/models` and `/healthz`."""
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from stepsearch.types import Trajectory
 CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/healthz"
 _SEED_BITS = 32
 _BODY_BYTES = 1024**2
+_PART_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class AgentApp:
         """Answer one request, or start and stop with the server."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         app = self._pages if refusal is None else _answer_to(refusal)
-        await app(scope, receive, send)
+        await app(scope, _in_time(receive), send)
 
     def running(self) -> Any:
         """Return a context in which the application can be asked; a server does this by itself."""
@@ -92,6 +94,20 @@ class AgentApp:
         if not length.isdigit():
             return Refusal(411, "send the header Content-Length")
         return Refusal(413, f"a request may have at most {_BODY_BYTES} bytes") if int(length) > _BODY_BYTES else None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Return what receives a body, each part of it within a time; what comes after it may take as long as it will."""
+    is_whole = False
+
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal is_whole
+        async with asyncio.timeout(None if is_whole else _PART_SECONDS):
+            message = await receive()
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def _pages(agent: AgentLoop, settings: AgentSettings) -> FastAPI:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError, ModelError, one_line
-from stepsearch.models.model_folder import replace_folder
+from stepsearch.models.model_folder import settle_folder
 from stepsearch.types import Question
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         torch.save(dict(state), temporary / STATE)
         sizes = {STATE: (temporary / STATE).stat().st_size}
         (temporary / MANIFEST).write_text(json.dumps({"step": step, "sizes": sizes}), encoding="utf-8")
-        replace_folder(temporary, final)
+        settle_folder(temporary, final)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"checkpoint {final} cannot be written: {error}") from None
     for old in checkpoint_folders(folder)[:-keep]:

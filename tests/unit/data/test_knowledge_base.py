@@ -148,7 +148,7 @@ def test_offsets_of_another_type(folder):
 
 
 def test_what_a_killed_run_left_behind_goes(folder):
-    for name in (".knowledge_base.tmp", ".knowledge_base.old"):
+    for name in (".knowledge_base.tmp", ".knowledge_base.previous"):
         (folder.parent / name / "bm25").mkdir(parents=True)
     KnowledgeBase.create(folder, PASSAGES)
     assert [entry.name for entry in folder.parent.iterdir()] == ["knowledge_base"]

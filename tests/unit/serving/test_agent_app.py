@@ -13,7 +13,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.rollout import RolloutRunner
 from stepsearch.search import SearchEngine
 from stepsearch.search.guarded_search import GuardedSearch
-from stepsearch.serving import AgentApp, AgentSettings
+from stepsearch.serving import AgentApp, AgentSettings, agent_app
 from stepsearch.types import Passage, Question, StopReason, Trajectory
 
 CHAT = "/v1/chat/completions"
@@ -323,3 +323,21 @@ def test_a_stream_that_breaks_ends_with_the_reason(serve: Serve, runner_of: Any)
     *_, problem, done = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
     assert "the agent broke" in json.loads(problem)["error"]["message"]
     assert done == "[DONE]"
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    serve: Serve, runner_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_app, "_PART_SECONDS", 0.05)
+    never = asyncio.Event()
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b'{"messages": '
+        await never.wait()
+
+    async def ask() -> httpx.Response:
+        headers = {"Content-Type": "application/json", "Content-Length": "100"}
+        async with serve(runner_of({})) as client:
+            return await client.post(CHAT, content=slowly(), headers=headers)
+
+    assert run(ask()).status_code == 400
