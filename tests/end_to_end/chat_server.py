@@ -35,12 +35,13 @@ class ChatServer:
 
     `requests` holds the bodies in the order of arrival, `answered` counts those that got a whole completion, and
     `most_at_once` is how many were under way together at most. Each completion is said to cost 100 prompt tokens and
-    20 of completion.
+    20 of completion, and takes `delay` seconds once `quick_first` are answered.
     """
 
     def __init__(self, answer: Callable[[Body], str], delay: float = 0.0) -> None:
         self.answer = answer
         self.delay = delay
+        self.quick_first = 0
         self.faults: deque[Fault] = deque()
         self.requests: list[Body] = []
         self.arrivals: list[float] = []
@@ -108,7 +109,7 @@ class ChatServer:
                     if self.path != "/v1/chat/completions":
                         self._send(404, {"error": {"message": f"no {self.path} here"}})
                     elif fault is None or fault.kind == "say":
-                        time.sleep(server.delay)
+                        time.sleep(server.delay if server.answered >= server.quick_first else 0.0)
                         values = completion(server.answer(body) if fault is None else fault.text)
                         self._send(200, values if server.counts_tokens else {**values, "usage": None})
                     else:

@@ -164,7 +164,8 @@ def test_a_killed_run_goes_on_without_paying_twice(
     expected = (tmp_path / "annotated.json").read_bytes()
     (tmp_path / "annotated.json").unlink()
     model.requests.clear()
-    model.delay = 0.3
+    # The rest would take twelve seconds, in which the signal comes however slow the machine is.
+    model.answered, model.quick_first, model.delay = 0, 4, 3.0
     command = [sys.executable, "-m", "stepsearch.cli.main", *arguments("--concurrency", "2")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     cache = tmp_path / "annotated.cache.jsonl"
