@@ -28,13 +28,15 @@ def open_saved_agent(args: argparse.Namespace, console: Console) -> Player:
     policy = StepSearchModel.load(config.model)
     settings = config.search
     if settings.knowledge_base and not Path(settings.knowledge_base).expanduser().is_dir():
+        remembered = " (the model remembers it from training, or a setting names it)"
         raise DataError(
-            f"knowledge base {settings.knowledge_base} is not there (the model remembers it from training, or a "
-            "setting names it): say where it is with --knowledge-base DIR"
+            f"knowledge base {settings.knowledge_base} is not there{'' if args.knowledge_base else remembered}: say "
+            "where it is with --knowledge-base DIR"
         )
     settings, line = find_corpus(settings, None, "search.engine_type" in asked_keys(args.config, args.overrides))
+    search = guard(build_search_engine(settings), settings)
     say(console, line)
     training = config.training.model_copy(update={"workers": 1})
     config = config.model_copy(update={"search": settings, "training": training})
     use_threads(config)
-    return Player(policy, guard(build_search_engine(settings), settings), config)
+    return Player(policy, search, config)

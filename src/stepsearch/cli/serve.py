@@ -43,6 +43,7 @@ def _introduce(listener: socket.socket, host: str, settings: AgentSettings, cons
     body = json.dumps({"model": settings.name, "messages": [{"role": "user", "content": "Who …?"}]}, ensure_ascii=False)
     say(console, f"serving on {url} as model {settings.name}; Ctrl-C stops")
     say(console, f"  try: curl {url}/v1/chat/completions -H 'Content-Type: application/json' {header}-d '{body}'")
+    say(console, "  a request is one question: the last message of its user")
     say(console, f"  see: {url}/docs, /v1/models, /healthz")
     if settings.token is None and not is_loopback(listener):
         say(console, f"  warning: whoever reaches {host} can ask; --token asks for a password")

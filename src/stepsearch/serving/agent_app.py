@@ -22,14 +22,13 @@ from stepsearch.serving.chat_format import (
     ChatRequest,
     chunk,
     completion,
-    last_chunk,
+    last_chunks,
     problem,
     question_of,
     reasoning,
 )
 from stepsearch.serving.refusal import OverloadedError, Refusal, overloaded
 from stepsearch.serving.retrieve_endpoint import Receive, Scope, Send
-from stepsearch.types import Trajectory
 
 CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/healthz"
 _SEED_BITS = 32
@@ -130,7 +129,7 @@ def _pages(agent: AgentLoop, settings: AgentSettings) -> FastAPI:
         # Refused, if at all, before the answer begins.
         first = await anext(events)
         if asked.stream:
-            parts = _streamed(first, events, head, asked.return_trajectory)
+            parts = _streamed(first, events, head, asked)
             return StreamingResponse(parts, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return JSONResponse(await _whole(first, events, head, asked.return_trajectory, request))
 
@@ -172,7 +171,7 @@ async def _whole(
 
 
 async def _streamed(
-    first: EpisodeEvent, events: AsyncGenerator[EpisodeEvent], head: Mapping[str, Any], with_trajectory: bool
+    first: EpisodeEvent, events: AsyncGenerator[EpisodeEvent], head: Mapping[str, Any], asked: ChatRequest
 ) -> AsyncIterator[str]:
     """Yield server-sent events: the reasoning as it happens, then the answer and what it took."""
     async with aclosing(events):
@@ -182,16 +181,11 @@ async def _streamed(
                 if event.trajectory is None:
                     yield _sent(chunk(head, reasoning_content=reasoning(event)))
                 else:
-                    for part in _ending(head, event.trajectory, with_trajectory):
+                    for part in last_chunks(head, event.trajectory, asked):
                         yield _sent(part)
         except StepSearchError as error:
             yield _sent(problem(500, str(error)))
     yield "data: [DONE]\n\n"
-
-
-def _ending(head: Mapping[str, Any], trajectory: Trajectory, with_trajectory: bool) -> list[dict[str, Any]]:
-    answer = [] if trajectory.answer is None else [chunk(head, content=trajectory.answer)]
-    return [*answer, last_chunk(head, trajectory, with_trajectory)]
 
 
 def _sent(event: Mapping[str, Any]) -> str:

@@ -37,15 +37,22 @@ class Message(BaseModel):
         return self.content or ""
 
 
+class StreamOptions(BaseModel):
+    """What a streamed answer has besides."""
+
+    include_usage: bool = Field(default=False, description="End with a piece that has no choice but the usage.")
+
+
 class ChatRequest(BaseModel):
     """What a client sends; other keys are ignored."""
 
     messages: list[Message] = Field(min_length=1, description="The last one of the user's is the question.")
     model: str | None = Field(default=None, description="The served model's name, or none.")
     stream: bool = Field(default=False, description="Send what happens as it happens.")
+    stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2, description="0 is greedy; default: the server's.")
     seed: int | None = Field(default=None, ge=0, description="Repeats what is sampled; default: a new one.")
-    n: Literal[1] = Field(default=1, description="Answers.")
+    n: Literal[1] = Field(default=1, description="Answers; there is one.")
     return_trajectory: bool = Field(default=False, description="Add the whole episode, exact to the token.")
 
 
@@ -83,7 +90,8 @@ def completion(
     """Return the answer to a request that does not stream; `head` has what all its answers share."""
     message = {"role": "assistant", "content": trajectory.answer, "reasoning_content": reasoning_content}
     choice = {"index": 0, "message": message, "finish_reason": finish_reason(trajectory), "logprobs": None}
-    return {**head, "object": COMPLETION, "choices": [choice], **_outcome(trajectory, with_trajectory)}
+    said = {"choices": [choice], "usage": _usage(trajectory), "stepsearch": _outcome(trajectory, with_trajectory)}
+    return {**head, "object": COMPLETION, **said}
 
 
 def chunk(head: Mapping[str, Any], **delta: str | None) -> dict[str, Any]:
@@ -91,10 +99,15 @@ def chunk(head: Mapping[str, Any], **delta: str | None) -> dict[str, Any]:
     return {**head, "object": CHUNK, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
 
 
-def last_chunk(head: Mapping[str, Any], trajectory: Trajectory, with_trajectory: bool) -> dict[str, Any]:
-    """Return the end of a streamed answer."""
+def last_chunks(head: Mapping[str, Any], trajectory: Trajectory, request: ChatRequest) -> list[dict[str, Any]]:
+    """Return what ends a stream: the answer if there is one, why it ended, and the usage where that is asked for."""
+    answer = [] if trajectory.answer is None else [chunk(head, content=trajectory.answer)]
     choice = {"index": 0, "delta": {}, "finish_reason": finish_reason(trajectory)}
-    return {**head, "object": CHUNK, "choices": [choice], **_outcome(trajectory, with_trajectory)}
+    outcome = _outcome(trajectory, request.return_trajectory)
+    end = {**head, "object": CHUNK, "choices": [choice], "stepsearch": outcome}
+    has_usage = request.stream_options is not None and request.stream_options.include_usage
+    usage = [{**head, "object": CHUNK, "choices": [], "usage": _usage(trajectory)}] if has_usage else []
+    return [*answer, end, *usage]
 
 
 def finish_reason(trajectory: Trajectory) -> str:
@@ -102,9 +115,15 @@ def finish_reason(trajectory: Trajectory) -> str:
     return "length" if trajectory.stop_reason is StopReason.CONTEXT_FULL else "stop"
 
 
-def _outcome(trajectory: Trajectory, with_trajectory: bool) -> dict[str, Any]:
+def _usage(trajectory: Trajectory) -> dict[str, int]:
+    """Return tokens; what the policy reads, documents included, is its prompt."""
     sampled = sum(trajectory.response_mask)
     total = len(trajectory.prompt_ids) + len(trajectory.response_ids)
+    return {"prompt_tokens": total - sampled, "completion_tokens": sampled, "total_tokens": total}
+
+
+def _outcome(trajectory: Trajectory, with_trajectory: bool) -> dict[str, Any]:
+    """Return what chat completions have no word for."""
     searches = [
         {
             "query": step.query,
@@ -116,12 +135,8 @@ def _outcome(trajectory: Trajectory, with_trajectory: bool) -> dict[str, Any]:
         }
         for step in trajectory.steps
     ]
-    extra: dict[str, Any] = {"stop_reason": trajectory.stop_reason, "searches": searches}
-    if with_trajectory:
-        extra["trajectory"] = trajectory.to_json()
-    # What the policy reads, documents included, is its prompt.
-    usage = {"prompt_tokens": total - sampled, "completion_tokens": sampled, "total_tokens": total}
-    return {"usage": usage, "stepsearch": extra}
+    outcome: dict[str, Any] = {"stop_reason": trajectory.stop_reason, "searches": searches}
+    return {**outcome, "trajectory": trajectory.to_json()} if with_trajectory else outcome
 
 
 def problem(status: int, detail: str) -> dict[str, Any]:

@@ -138,12 +138,12 @@ def test_a_request_says_how_it_is_sampled(
 
 def test_streamed_parts_say_the_same(serve: Serve, runner_of: Any) -> None:
     whole = asked(serve, runner_of({0: list(ANSWERED)})).json()
-    response = asked(serve, runner_of({0: list(ANSWERED)}), asking(stream=True))
+    response = asked(serve, runner_of({0: list(ANSWERED)}), asking(stream=True, stream_options={"include_usage": True}))
 
     assert response.headers["content-type"].startswith("text/event-stream")
     *lines, done = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
     assert done == "[DONE]"
-    parts = [json.loads(line) for line in lines]
+    *parts, usage = [json.loads(line) for line in lines]
     deltas = [part["choices"][0]["delta"] for part in parts]
     message = whole["choices"][0]["message"]
     assert deltas[0]["role"] == "assistant"
@@ -151,7 +151,10 @@ def test_streamed_parts_say_the_same(serve: Serve, runner_of: Any) -> None:
     assert "".join(delta.get("content", "") for delta in deltas) == "Paris"
     assert [part["choices"][0]["finish_reason"] for part in parts] == [None] * (len(parts) - 1) + ["stop"]
     assert {part["id"] for part in parts} == {parts[0]["id"]}
-    assert (parts[-1]["stepsearch"], parts[-1]["usage"]) == (whole["stepsearch"], whole["usage"])
+    assert parts[-1]["stepsearch"] == whole["stepsearch"]
+    assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
+    without = asked(serve, runner_of({0: list(ANSWERED)}), asking(stream=True))
+    assert '"usage"' not in without.text
 
 
 def test_an_episode_without_an_answer_has_no_content(serve: Serve, runner_of: Any, shelf: Any) -> None:
