@@ -53,10 +53,13 @@ def answers_of(url: str, questions: Sequence[str], clients: int) -> tuple[float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
-    parser.add_argument("--questions", type=int, default=128)
+    parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
+    if not args.run.is_dir():
+        print(f"there is no run at {args.run}: make quickstart makes one")
+        return
     read = read_questions(args.run / "data" / "test_processed.json")
     questions = [question.question for question in itertools.islice(read, args.questions)]
     rates: dict[int, list[float]] = {clients: [] for clients in args.clients}
