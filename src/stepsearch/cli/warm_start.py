@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY
+from stepsearch.cli.assembly import TINY, settings_of_model
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import Origin, run_record, typed_command
@@ -41,19 +41,23 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a file, a setting or the output folder is wrong, or learning could not go on.
     """
     console = open_console()
-    config = load_config(args.config, args.overrides)
-    if config.model.name == TINY:
+    asked = load_config(args.config, args.overrides)
+    if asked.model.name == TINY:
         raise ConfigError(
             "model.name=tiny has a warm start of its own, which stepsearch train runs (warm_start.phases): name "
             "another model"
         )
+    # A model that was trained here goes on with its own context and budgets.
+    config = settings_of_model(asked.model.name, args.config, args.overrides)
     folder = RunFolder.at(args.output_dir, ("checkpoints", "logs"))
     _check_unused(folder)
     if args.demonstrations is not None:
         demonstrations = read_demonstrations(args.demonstrations, config.reward.max_search_steps)
     else:
+        # The corpus is that of these questions, and not the one that the model was trained on.
+        corpus = {"engine_type": asked.search.engine_type, "knowledge_base": asked.search.knowledge_base}
         engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
-        settings, line = find_corpus(config.search, args.musique_path, engine_asked)
+        settings, line = find_corpus(config.search.model_copy(update=corpus), args.musique_path, engine_asked)
         say(console, line)
         config = config.model_copy(update={"search": settings})
         demonstrations = write_demonstrations(config, args.musique_path)
