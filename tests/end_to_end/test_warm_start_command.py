@@ -134,6 +134,18 @@ def test_too_short_a_context_is_named_with_the_length_that_is_needed(
     assert main([*asked, f"model.max_length={int(needed) - 1}"]) == 2
 
 
+def test_only_demonstrations_that_are_kept_are_counted(
+    asked: list[str], demonstrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = demonstrations.read_text(encoding="utf-8").splitlines()[:2]
+    long = json.dumps({"question": "who", "text": f"<think>{'red ' * 400}</think><answer>Kim</answer>"})
+    demonstrations.write_text("\n".join([kept[0], long, kept[1]]), encoding="utf-8")
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "2 demonstrations, 1.0 searches each, " in said
+    assert "1 are longer than model.max_length=900 and left out" in said
+
+
 def test_what_the_model_remembers_holds_unless_the_user_says_otherwise(
     demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,14 @@ def _encode(
             f"model.max_length={room} is too short for every demonstration: they have {min(lengths)} to {max(lengths)} "
             f"tokens; raise it to {max(lengths)}, or show shorter ones"
         )
-    examples = [example for example in encoded if len(example.ids) <= room]
-    searches = sum(isinstance(segment, Observed) for shown in demonstrations for segment in shown.segments)
+    fits = [length <= room for length in lengths]
+    examples = list(compress(encoded, fits))
+    kept = chain.from_iterable(shown.segments for shown in compress(demonstrations, fits))
+    searches = sum(isinstance(segment, Observed) for segment in kept)
     written = sum(sum(example.written) for example in examples)
     say(
         console,
-        f"{len(examples):,} demonstrations, {searches / len(demonstrations):.1f} searches each, {written:,} tokens to "
-        "write",
+        f"{len(examples):,} demonstrations, {searches / len(examples):.1f} searches each, {written:,} tokens to write",
     )
     if len(examples) < len(demonstrations):
         left_out = len(encoded) - len(examples)
