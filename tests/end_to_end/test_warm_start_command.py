@@ -64,6 +64,12 @@ def test_a_model_learns_from_a_users_file_and_is_trained_on(
     lines = [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[2]["imitation/loss"] < lines[1]["imitation/loss"]
+    before, after = lines[1] | lines[0], lines[2]
+    shown = ", ".join(
+        f"{name.rpartition('/')[2]} {before[name]:.3f} to {after[name]:.3f}"
+        for name in ("imitation/loss", "policy/entropy")
+    )
+    assert f"2 of 2 updates: {shown}; logs in" in said
     record = StepSearchModel.load(out / "checkpoints" / "best_model").record
     assert (record["prompt"], record["model"]) == ("instructions", {"max_length": 900})
 

@@ -27,7 +27,7 @@ from stepsearch.search import build_search_engine
 from stepsearch.search.guarded_search import guard
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.demonstration_batches import DemonstrationEncoder, Example
-from stepsearch.training.imitation import Imitation, ImitationSummary, OnUpdate
+from stepsearch.training.imitation import LOSS, Imitation, ImitationSummary, OnUpdate
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.run_folder import RunFolder
 
@@ -150,13 +150,15 @@ def _updates_shown(advance: Advance) -> OnUpdate:
     """Return what moves the progress on by each update."""
 
     def show(number: int, updates: int, metrics: Mapping[str, float]) -> None:
-        advance(1 / updates, f"update {number} of {updates}, loss {metrics['imitation/loss']:.3f}")
+        advance(1 / updates, f"update {number} of {updates}, loss {metrics[LOSS]:.3f}")
 
     return show
 
 
 def _closing_words(summary: ImitationSummary, folder: RunFolder) -> str:
-    measured = ", ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in summary.measured.items())
+    measured = ", ".join(
+        f"{name.rpartition('/')[2]} {summary.before[name]:.3f} to {value:.3f}" for name, value in summary.after.items()
+    )
     ended = f"ended early: {summary.collapse}\n" if summary.collapse else ""
     return (
         f"{ended}{summary.updates} of {summary.planned} updates: {measured}; logs in {folder.logs}\n"
