@@ -113,7 +113,8 @@ class DenseSearchEngine(SearchEngine):
         settled = settings_of_index(manifest, settings, knowledge_base)
         index, probe = open_index(knowledge_base, settings.index, manifest)
         encoder = load_encoder(settled, patience or Patience(), knowledge_base.folder)
-        check_encoder(encoder, probe, knowledge_base.folder / settings.index, manifest.encoder)
+        made_in = knowledge_base.folder / settings.index
+        check_encoder(encoder, probe, made_in, manifest.encoder, settings.encoder)
         return cls(knowledge_base, index, encoder, settings.min_score)
 
     def search(self, query: str, top_k: int = 3) -> list[Passage]:
