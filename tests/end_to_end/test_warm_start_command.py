@@ -149,7 +149,7 @@ def test_only_demonstrations_that_are_kept_are_counted(
     assert main(asked) == 0
     said = capsys.readouterr().out
     assert "2 demonstrations, 1.0 searches each, " in said
-    assert "1 are longer than model.max_length=900 and left out" in said
+    assert "left out, as longer than model.max_length=900: 1; the longest has " in said
 
 
 def test_what_the_model_remembers_holds_unless_the_user_says_otherwise(

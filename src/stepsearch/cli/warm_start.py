@@ -141,7 +141,7 @@ def _encode(
         left_out = len(encoded) - len(examples)
         say(
             console,
-            f"{left_out:,} are longer than model.max_length={room} and left out; the longest has {max(lengths)} tokens",
+            f"left out, as longer than model.max_length={room}: {left_out:,}; the longest has {max(lengths)} tokens",
         )
     return examples
 
