@@ -230,7 +230,7 @@ def test_no_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         compare(Path("nowhere"), seeds=0)
     assert stop.value.code == 2
-    assert "invalid positive number value: '0'" in capsys.readouterr().err.replace("\n", " ")
+    assert "expected a whole number of at least 1, got '0'" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_world_that_is_refused_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

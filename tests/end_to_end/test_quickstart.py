@@ -48,6 +48,11 @@ def test_all_stages_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtur
     for label in ("EM sampled at T = 1", "seconds of training", "CPU-seconds of training"):
         assert re.search(rf"│ {label} +│? *[\d.]+ +│? *[\d.]+", output)
     assert "stepsearch inference --model-path" in output
+    # So small a run is told what it lacks.
+    assert {summary[when]["em"] for when in ("before", "after")} == {0.0}
+    last = output.splitlines()[-1]
+    assert last.startswith("the warm start learned nothing to reward (EM before 0, golden recall 0.0")
+    assert "give it more updates (warm_start.phases)" in last
 
 
 def check_card(model: Path, method: str, figures: dict[str, float]) -> None:

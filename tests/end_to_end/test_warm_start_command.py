@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,14 @@ def demonstrations(tmp_path: Path) -> Path:
     return path
 
 
+def remembering(folder: Path, model: Path, settings: Mapping[str, Any]) -> Path:
+    """Return a copy of a model's folder whose `stepsearch.json` holds these settings."""
+    copied = folder / "remembers"
+    shutil.copytree(model, copied)
+    (copied / "stepsearch.json").write_text(json.dumps(settings), encoding="utf-8")
+    return copied
+
+
 @pytest.fixture
 def asked(demonstrations: Path, qwen_folder: Path, tmp_path: Path) -> list[str]:
     """A warm start on the user's demonstrations, into the folder `start`."""
@@ -53,6 +64,12 @@ def test_a_model_learns_from_a_users_file_and_is_trained_on(
     lines = [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[2]["imitation/loss"] < lines[1]["imitation/loss"]
+    before, after = lines[1] | lines[0], lines[2]
+    shown = ", ".join(
+        f"{name.rpartition('/')[2]} {before[name]:.3f} to {after[name]:.3f}"
+        for name in ("imitation/loss", "policy/entropy")
+    )
+    assert f"2 of 2 updates: {shown}; logs in" in said
     record = StepSearchModel.load(out / "checkpoints" / "best_model").record
     assert (record["prompt"], record["model"]) == ("instructions", {"max_length": 900})
 
@@ -70,8 +87,11 @@ def test_scripted_episodes_of_the_users_questions_are_shown_by_adapters(
 ) -> None:
     out = tmp_path / "start"
     data = world / "data" / "train_processed.json"
-    asked = ["warm-start", "--musique-path", str(data), "--output-dir", str(out), f"model.name={qwen_folder}"]
-    assert main([*asked, *SMALL, *QUICK, "model.max_length=4000", "search.top_k=1", "lora.rank=2"]) == 0
+    # Engine and corpus that the model remembers are not those of these questions.
+    search = {"engine_type": "bm25", "knowledge_base": "/moved/away", "top_k": 1}
+    model = remembering(tmp_path, qwen_folder, {"search": search})
+    asked = ["warm-start", "--musique-path", str(data), "--output-dir", str(out), f"model.name={model}"]
+    assert main([*asked, *SMALL, *QUICK, "model.max_length=4000", "lora.rank=2"]) == 0
     said = capsys.readouterr().out
     assert "search: bm25, knowledge base" in said
     # Questions of two, three and four hops, a search for each, if its reference query finds the answer.
@@ -79,6 +99,7 @@ def test_scripted_episodes_of_the_users_questions_are_shown_by_adapters(
     assert 30 < int(count) <= 40
     assert 2.5 < float(searches) < 3.5
     assert (out / "checkpoints" / "best_model" / "adapter").is_dir()
+    assert StepSearchModel.load(out / "checkpoints" / "best_model").record["search"]["top_k"] == 1
 
 
 @pytest.mark.parametrize(
@@ -117,6 +138,33 @@ def test_too_short_a_context_is_named_with_the_length_that_is_needed(
     assert main([*asked, f"model.max_length={needed}"]) == 0
     assert "left out" not in capsys.readouterr().out
     assert main([*asked, f"model.max_length={int(needed) - 1}"]) == 2
+
+
+def test_only_demonstrations_that_are_kept_are_counted(
+    asked: list[str], demonstrations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = demonstrations.read_text(encoding="utf-8").splitlines()[:2]
+    long = json.dumps({"question": "who", "text": f"<think>{'red ' * 400}</think><answer>Kim</answer>"})
+    demonstrations.write_text("\n".join([kept[0], long, kept[1]]), encoding="utf-8")
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "2 demonstrations, 1.0 searches each, " in said
+    assert "left out, as longer than model.max_length=900: 1; the longest has " in said
+
+
+def test_what_the_model_remembers_holds_unless_the_user_says_otherwise(
+    demonstrations: Path, qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, budgets = tmp_path / "start", {"max_observation_tokens": 77, "max_passage_tokens": 33}
+    model = remembering(tmp_path, qwen_folder, {"model": {"max_length": 100}, "rollout": budgets})
+    flags = ["--demonstrations", str(demonstrations), "--output-dir", str(out), f"model.name={model}"]
+    asked = ["warm-start", *flags, *QUICK, "logging.tensorboard=false", "training.threads=1"]
+    assert main(asked) == 2
+    assert "model.max_length=100 is too short for every demonstration" in capsys.readouterr().err
+    assert main([*asked, "model.max_length=900", "rollout.max_passage_tokens=44"]) == 0
+    record = StepSearchModel.load(out / "checkpoints" / "best_model").record
+    assert record["model"] == {"max_length": 900}
+    assert (record["rollout"]["max_observation_tokens"], record["rollout"]["max_passage_tokens"]) == (77, 44)
 
 
 def test_the_tiny_policy_has_a_start_of_its_own(

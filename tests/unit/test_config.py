@@ -133,6 +133,7 @@ def test_a_mistake_is_blamed_on_the_file_or_on_the_override_that_holds_it(tmp_pa
         ("trainin.max_steps=1", "override 'trainin.max_steps=1': unknown key trainin; did you mean training?"),
         ("training.batch_size=many", "training.batch_size: input should be a valid integer"),
         ("training.batch_size=0", "training.batch_size: input should be greater than or equal to 1, got 0"),
+        ("model.tiny_layers=100", "model.tiny_layers: input should be less than or equal to 64, got 100"),
         ("seed.x=1", "override 'seed.x=1': seed: input should be a valid integer"),
         ("model=tiny", "override 'model=tiny': model: input should be a valid dictionary"),
         ("=1", "override '=1' is not of the form section.key=value"),

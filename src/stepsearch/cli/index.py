@@ -18,7 +18,7 @@ from stepsearch.data.passage_files import read_passages
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.search import Patience
 from stepsearch.search.bm25_search import INDEX_FOLDER, Progress
-from stepsearch.search.corpus_indexing import has_been_read, index_beside, put_in_place
+from stepsearch.search.corpus_indexing import has_been_indexed, has_been_read, index_beside, put_in_place
 from stepsearch.search.encoders import load_encoder
 from stepsearch.search.stored_passages import ADDED_FOLDER, StoredPassages
 from stepsearch.types import Passage
@@ -62,7 +62,9 @@ def _index_for_bm25(args: argparse.Namespace, console: Console, then: Callable[[
     require_replaceable(args.output)
     _require_inputs(args.input)
     passages, sources = chain.from_iterable(map(_passages, args.input)), _sources(args.input)
-    if has_been_read(args.output, sources):
+    if has_been_indexed(args.output, sources):
+        say(console, "the passages have been read and indexed for BM25 by a run that was interrupted")
+    elif has_been_read(args.output, sources):
         say(console, "the passages have been read by a run that was interrupted: only the index is left to make")
     progress = StageProgress(console, {"index": 1.0})
     with _writing(args.output), progress.running(), progress.stage("index") as advance:

@@ -49,8 +49,12 @@ def make_vectors(console: Console, folder: Path, search: SearchSettings) -> None
     # There is a bar already, for what takes longer.
     transformers.utils.logging.disable_progress_bar()
     passages = len(KnowledgeBase.open(folder))
+
+    def say_what_is_there(vectors: int) -> None:
+        say(console, f"{vectors:,} of {passages:,} passages have vectors from a run that was interrupted")
+
     with StageProgress(console, {_ENCODING: 1.0}).running() as bar, bar.stage(_ENCODING, passages) as advance:
-        DenseSearchEngine.build(folder, search.dense, Patience.of(search), advance).close()
+        DenseSearchEngine.build(folder, search.dense, Patience.of(search), advance, say_what_is_there).close()
 
 
 def say_how_to_search(console: Console, folder: Path, search: SearchSettings) -> None:

@@ -1,5 +1,6 @@
 """The program `stepsearch`: find the command, run it, and turn what goes wrong into one line and an exit code."""
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from stepsearch.cli.launch import LOST, launch
 from stepsearch.errors import ProcessLostError, StepSearchError
 
 USER_ERROR, INTERRUPTED = 2, 130
+# Commands that go on with what an interrupted run has finished, without being told to.
+_GOING_ON = ("index", "index-dense")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return LOST if isinstance(error, ProcessLostError) else USER_ERROR
     except KeyboardInterrupt:
-        print("\ninterrupted; continue with --resume" if "resume" in args else "\ninterrupted", file=sys.stderr)
+        print(f"\ninterrupted{_how_to_go_on(args)}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    if "resume" in args:
+        return "; continue with --resume"
+    return "; the same command goes on with what is finished" if args.command in _GOING_ON else ""
 
 
 def _remove_empty(folder: Path) -> None:

@@ -55,6 +55,8 @@ from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
 
 COLUMNS = {"before": "warm start", "after": "StePPO"}
+# A golden recall that strays hits give, too.
+_ABOUT_NOTHING = 0.05
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,6 +95,13 @@ def run(args: argparse.Namespace) -> None:
     console.print(results_table(config.seed, ledger, figures))
     show_one_answer(after.greedy, ModelTokenizer(load_hf_tokenizer(str(folder.best_model))), console)
     say(console, closing_words(summary, folder))
+    if start_was_too_short(summary):
+        recall = summary["before"]["golden_recall"]
+        say(
+            console,
+            f"the warm start learned nothing to reward (EM before 0, golden recall {recall:.2f}): give it more updates "
+            "(warm_start.phases)",
+        )
 
 
 def default_config_file() -> Path:
@@ -166,6 +175,13 @@ def summarise(config: Config, ledger: StageLedger, figures: Mapping[str, Episode
         "config": as_mapping(config),
         "versions": package_versions(),
     }
+
+
+def start_was_too_short(summary: Mapping[str, Any]) -> bool:
+    """Return whether no answer was right, before or after, and the warm start found next to nothing to be rewarded."""
+    starts = [summary["before"], summary["before_sampled"]]
+    is_right = any(figures["em"] for figures in (*starts, summary["after"], summary["after_sampled"]))
+    return not is_right and all((figures["golden_recall"] or 0.0) < _ABOUT_NOTHING for figures in starts)
 
 
 def results_table(seed: int, ledger: StageLedger, figures: Mapping[str, EpisodeFigures]) -> Table:

@@ -4,12 +4,13 @@ import argparse
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import TINY
+from stepsearch.cli.assembly import TINY, settings_of_model
 from stepsearch.cli.players import observation_builder, use_threads
 from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import Origin, run_record, typed_command
@@ -26,7 +27,7 @@ from stepsearch.search import build_search_engine
 from stepsearch.search.guarded_search import guard
 from stepsearch.training.checkpoints import check_unused
 from stepsearch.training.demonstration_batches import DemonstrationEncoder, Example
-from stepsearch.training.imitation import Imitation, ImitationSummary, OnUpdate
+from stepsearch.training.imitation import LOSS, Imitation, ImitationSummary, OnUpdate
 from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.run_folder import RunFolder
 
@@ -41,19 +42,23 @@ def run(args: argparse.Namespace) -> None:
         StepSearchError: a file, a setting or the output folder is wrong, or learning could not go on.
     """
     console = open_console()
-    config = load_config(args.config, args.overrides)
-    if config.model.name == TINY:
+    asked = load_config(args.config, args.overrides)
+    if asked.model.name == TINY:
         raise ConfigError(
             "model.name=tiny has a warm start of its own, which stepsearch train runs (warm_start.phases): name "
             "another model"
         )
+    # A model that was trained here goes on with its own context and budgets.
+    config = settings_of_model(asked.model.name, args.config, args.overrides)
     folder = RunFolder.at(args.output_dir, ("checkpoints", "logs"))
     _check_unused(folder)
     if args.demonstrations is not None:
         demonstrations = read_demonstrations(args.demonstrations, config.reward.max_search_steps)
     else:
+        # The corpus is that of these questions, and not the one that the model was trained on.
+        corpus = {"engine_type": asked.search.engine_type, "knowledge_base": asked.search.knowledge_base}
         engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
-        settings, line = find_corpus(config.search, args.musique_path, engine_asked)
+        settings, line = find_corpus(config.search.model_copy(update=corpus), args.musique_path, engine_asked)
         say(console, line)
         config = config.model_copy(update={"search": settings})
         demonstrations = write_demonstrations(config, args.musique_path)
@@ -123,19 +128,20 @@ def _encode(
             f"model.max_length={room} is too short for every demonstration: they have {min(lengths)} to {max(lengths)} "
             f"tokens; raise it to {max(lengths)}, or show shorter ones"
         )
-    examples = [example for example in encoded if len(example.ids) <= room]
-    searches = sum(isinstance(segment, Observed) for shown in demonstrations for segment in shown.segments)
+    fits = [length <= room for length in lengths]
+    examples = list(compress(encoded, fits))
+    kept = chain.from_iterable(shown.segments for shown in compress(demonstrations, fits))
+    searches = sum(isinstance(segment, Observed) for segment in kept)
     written = sum(sum(example.written) for example in examples)
     say(
         console,
-        f"{len(examples):,} demonstrations, {searches / len(demonstrations):.1f} searches each, {written:,} tokens to "
-        "write",
+        f"{len(examples):,} demonstrations, {searches / len(examples):.1f} searches each, {written:,} tokens to write",
     )
     if len(examples) < len(demonstrations):
         left_out = len(encoded) - len(examples)
         say(
             console,
-            f"{left_out:,} are longer than model.max_length={room} and left out; the longest has {max(lengths)} tokens",
+            f"left out, as longer than model.max_length={room}: {left_out:,}; the longest has {max(lengths)} tokens",
         )
     return examples
 
@@ -144,13 +150,15 @@ def _updates_shown(advance: Advance) -> OnUpdate:
     """Return what moves the progress on by each update."""
 
     def show(number: int, updates: int, metrics: Mapping[str, float]) -> None:
-        advance(1 / updates, f"update {number} of {updates}, loss {metrics['imitation/loss']:.3f}")
+        advance(1 / updates, f"update {number} of {updates}, loss {metrics[LOSS]:.3f}")
 
     return show
 
 
 def _closing_words(summary: ImitationSummary, folder: RunFolder) -> str:
-    measured = ", ".join(f"{name.rpartition('/')[2]} {value:.3f}" for name, value in summary.measured.items())
+    measured = ", ".join(
+        f"{name.rpartition('/')[2]} {summary.before[name]:.3f} to {value:.3f}" for name, value in summary.after.items()
+    )
     ended = f"ended early: {summary.collapse}\n" if summary.collapse else ""
     return (
         f"{ended}{summary.updates} of {summary.planned} updates: {measured}; logs in {folder.logs}\n"

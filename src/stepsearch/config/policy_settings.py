@@ -20,7 +20,7 @@ class ModelSettings(Section):
     tiny_width: int = Field(
         default=TINY_WIDTH, ge=128, multiple_of=128, description="tiny: width of its hidden states."
     )
-    tiny_layers: int = Field(default=TINY_LAYERS, ge=2, description="tiny: how many layers it has.")
+    tiny_layers: int = Field(default=TINY_LAYERS, ge=2, le=64, description="tiny: how many layers it has.")
     max_length: int = Field(default=2048, ge=32, description="Tokens an episode may have, prompt included.")
     dtype: Literal["float32", "bfloat16", "auto"] = Field(default="float32", description="Weights' type when loaded.")
     prompt: Literal["auto", "question", "instructions", "chat"] = Field(

@@ -35,6 +35,11 @@ def read_list(file: BinaryIO, where: str) -> Iterator[tuple[Any, str]]:
         raise text.error("extra data", text.position)
 
 
+def problem_of(error: json.JSONDecodeError) -> str:
+    """Return what is wrong as words that `at` and a position can follow."""
+    return f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
+
+
 class _Text:
     """The file's text around a position that only moves forward."""
 
@@ -73,8 +78,7 @@ class _Text:
             except json.JSONDecodeError as error:
                 within = error.pos - self.position
                 if not self._read_on():
-                    problem = f"{error.msg[0].lower()}{error.msg[1:]}"
-                    raise self.error(problem, self.position + within) from None
+                    raise self.error(problem_of(error), self.position + within) from None
             except (RecursionError, ValueError) as error:
                 raise DataError(f"{self._where} is no JSON that can be read: {error}") from None
             else:
@@ -87,8 +91,8 @@ class _Text:
         before = self._held.rfind("\n", 0, position)
         column = position - before if before >= 0 else self._columns + position + 1
         return DataError(
-            f"{self._where} is not whole JSON ({problem} at line {line}, column {column}): cut off or damaged, get it "
-            "again"
+            f"{self._where} is not whole JSON ({problem} at line {line}, column {column}): mend it there, or get the "
+            "file again if it was cut off"
         )
 
     def _read_on(self) -> bool:

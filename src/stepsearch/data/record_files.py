@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stepsearch.data.json_list import read_list
+from stepsearch.data.json_list import problem_of, read_list
 from stepsearch.data.packed_files import decode_utf8, open_unpacked, packing
 from stepsearch.data.records import Record, as_record
 from stepsearch.data.whole_files import replacing
@@ -63,7 +63,8 @@ def write_json_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> int:
 def _lines(file: BinaryIO, path: Path) -> Iterator[Record]:
     for number, raw in enumerate(file, start=1):
         where = f"{path}, line {number}"
-        line = decode_utf8(raw, where)
+        # The end of the line is none of the record's: what is missing is missing on this line.
+        line = decode_utf8(raw, where).rstrip("\r\n")
         if line.strip():
             yield as_record(_parse(line, where), where)
 
@@ -79,8 +80,10 @@ def _parse(text: str, where: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        reason = f"{error.msg[0].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
-        raise DataError(f"{where} is not whole JSON ({reason}): cut off or damaged, get it again") from None
+        raise DataError(
+            f"{where} is not whole JSON ({problem_of(error)} at column {error.colno}): mend the record, which has to "
+            "stand whole on its line, or get the file again if it was cut off"
+        ) from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{where} is no JSON that can be read: {error}") from None
     _refuse_half_characters(value, text, where)

@@ -14,6 +14,7 @@ from stepsearch.data.record_files import read_records
 from stepsearch.data.records import Record
 from stepsearch.preparation.demonstrations import Demonstration, Observed, Written
 from stepsearch.protocol import (
+    ANSWER,
     CORRECTION,
     INFORMATION,
     NO_SEARCH_LEFT,
@@ -95,6 +96,8 @@ def _segments(record: Record, text: str, max_searches: int) -> list[Written | Ob
     segments: list[Written | Observed] = []
     rest, searches = text.strip(), 0
     while True:
+        if not rest:
+            raise record.error(f"it ends without an answer: let its last turn hold {opening(ANSWER)}…{closing(ANSWER)}")
         turn, rest = _first_turn(rest)
         action = parse_turn(turn)
         number = searches + 1

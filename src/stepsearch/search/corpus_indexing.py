@@ -64,6 +64,11 @@ def has_been_read(folder: Path, sources: str) -> bool:
         return False
 
 
+def has_been_indexed(folder: Path, sources: str) -> bool:
+    """Return whether an interrupted run has read all passages of these sources, and made their BM25 index too."""
+    return has_been_read(folder, sources) and _is_indexed(_unfinished(folder))
+
+
 def _is_indexed(folder: Path) -> bool:
     try:
         BM25SearchEngine.open(folder).close()

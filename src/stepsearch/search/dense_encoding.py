@@ -14,6 +14,7 @@ import numpy as np
 from stepsearch.config import DenseSearchSettings
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
+from stepsearch.progress import unseen
 from stepsearch.search.dense_files import FLAT, PROBE, PROBE_FILE, DenseManifest, describe, same_vector, write_index
 from stepsearch.search.dense_index import import_faiss
 from stepsearch.search.encoder import Encoder, Vectors
@@ -23,19 +24,27 @@ SHARD = 1024
 _PLAN_FILE = "plan.json"
 
 Progress = Callable[[int], None]
-"""Called with how many more passages are encoded."""
+"""Called with a number of passages."""
 
 
 def index_knowledge_base(
     knowledge_base: KnowledgeBase,
     encoder: Encoder,
     settings: DenseSearchSettings,
-    progress: Progress = lambda encoded: None,
+    progress: Progress = unseen,
+    on_found: Progress = unseen,
 ) -> DenseManifest:
     """Encode a knowledge base and put the index beside its passages, in place of the one that may be there.
 
     Vectors are kept in shards while this goes on. Where it is cut off, the next call goes on with them, provided that
     encoder, settings and passages are the same.
+
+    Args:
+        knowledge_base: its passages are encoded.
+        encoder: encodes them.
+        settings: name the index's folder and the encoder.
+        progress: is called with how many more passages have vectors, those of an earlier call too.
+        on_found: is called once, with how many passages have vectors of an earlier call, if any have.
 
     Raises:
         DataError: an image of the passages cannot be read.
@@ -49,6 +58,9 @@ def index_knowledge_base(
     partial = knowledge_base.folder / f".{settings.index}.partial"
     _prepare(partial, manifest, probe)
     starts = range(0, len(knowledge_base), SHARD)
+    found = sum(min(SHARD, len(knowledge_base) - start) for start in starts if _shard_path(partial, start).exists())
+    if found:
+        on_found(found)
     for start in starts:
         _encode_shard(knowledge_base[start : start + SHARD], encoder, _shard_path(partial, start), len(probe))
         progress(min(SHARD, len(knowledge_base) - start))

@@ -190,7 +190,7 @@ def open_index(knowledge_base: KnowledgeBase, index: str, manifest: DenseManifes
     return DenseIndex(vectors, compressed), probe
 
 
-def check_encoder(encoder: Encoder, probe: Vectors, folder: Path, made_by: str) -> None:
+def check_encoder(encoder: Encoder, probe: Vectors, folder: Path, made_by: str, asked: str | None) -> None:
     """Refuse an encoder that did not make an index.
 
     Args:
@@ -198,12 +198,15 @@ def check_encoder(encoder: Encoder, probe: Vectors, folder: Path, made_by: str) 
         probe: the vector that the index has of it.
         folder: of the index.
         made_by: name of the encoder that made it.
+        asked: name of the encoder that the settings ask for; None where they leave it to the index.
 
     Raises:
         SearchError: the vectors differ.
     """
     vector = encoder.encode_passages([PROBE])[0]
     if not same_vector(vector, probe):
+        if asked is None or _lasting_name(asked) == made_by:
+            raise _unusable(folder, f"was made by {made_by}, which has changed since")
         raise _unusable(folder, f"was made by another encoder ({made_by}), or by another version of it", "encoder")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from stepsearch.config import DenseSearchSettings
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.errors import SearchError
+from stepsearch.progress import unseen
 from stepsearch.search.dense_encoding import Progress, index_knowledge_base
 from stepsearch.search.dense_files import (
     PROBE,
@@ -74,11 +75,19 @@ class DenseSearchEngine(SearchEngine):
         folder: Path,
         settings: DenseSearchSettings,
         patience: Patience | None = None,
-        progress: Progress = lambda encoded: None,
+        progress: Progress = unseen,
+        on_found: Progress = unseen,
     ) -> DenseSearchEngine:
         """Index the knowledge base in `folder`, in place of the index it may have, and open it.
 
         A build that was cut off goes on where it was.
+
+        Args:
+            folder: of the knowledge base.
+            settings: which encoder, and what the index is called.
+            patience: with an endpoint.
+            progress: is called with how many more passages have vectors.
+            on_found: is called with how many have them from a build that was cut off, if any have.
 
         Raises:
             DataError: the folder is no knowledge base, or an image of its passages cannot be read.
@@ -86,7 +95,7 @@ class DenseSearchEngine(SearchEngine):
         """
         knowledge_base = KnowledgeBase.open(folder)
         encoder = load_encoder(settings, patience or Patience(), knowledge_base.folder)
-        manifest = index_knowledge_base(knowledge_base, encoder, settings, progress)
+        manifest = index_knowledge_base(knowledge_base, encoder, settings, progress, on_found)
         index, _ = open_index(knowledge_base, settings.index, manifest)
         return cls(knowledge_base, index, encoder, settings.min_score)
 
@@ -104,7 +113,8 @@ class DenseSearchEngine(SearchEngine):
         settled = settings_of_index(manifest, settings, knowledge_base)
         index, probe = open_index(knowledge_base, settings.index, manifest)
         encoder = load_encoder(settled, patience or Patience(), knowledge_base.folder)
-        check_encoder(encoder, probe, knowledge_base.folder / settings.index, manifest.encoder)
+        made_in = knowledge_base.folder / settings.index
+        check_encoder(encoder, probe, made_in, manifest.encoder, settings.encoder)
         return cls(knowledge_base, index, encoder, settings.min_score)
 
     def search(self, query: str, top_k: int = 3) -> list[Passage]:

@@ -28,17 +28,27 @@ from stepsearch.training.preflight import check_weights
 
 _EXCERPT = 12
 SECTION = "warm_start.imitation"
+LOSS = "imitation/loss"
 OnUpdate = Callable[[int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ImitationSummary:
-    """How it ended: updates taken, of how many, why earlier if so, and what was measured last."""
+    """How it went.
+
+    Attributes:
+        updates: how many were taken.
+        planned: of how many.
+        collapse: why it ended earlier, if so.
+        before: what was measured before the first update, and the loss of its batch.
+        after: what was measured last, and the loss of the last update's batch.
+    """
 
     updates: int
     planned: int
     collapse: str | None
-    measured: Mapping[str, float]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
 
 
 def refuse_end_of_sequence(examples: Sequence[Example], tokenizer: ModelTokenizer) -> None:
@@ -113,10 +123,12 @@ class Imitation:
             TrainingError: the loss or a gradient is not finite.
         """
         batches = self._batches()
-        measured = self._measure()
-        log.write(0, len(batches), measured)
+        start = measured = self._measure()
+        log.write(0, len(batches), start)
+        reason, losses = None, list[float]()
         for number, batch in enumerate(batches, 1):
             metrics = self._update(number, len(batches), batch)
+            losses.append(metrics[LOSS])
             if number % self._settings.measure_every == 0 or number == len(batches):
                 measured = self._measure()
                 metrics |= measured
@@ -126,8 +138,9 @@ class Imitation:
             reason = collapse(metrics, self._settings, SECTION)
             if reason is not None:
                 log.warn(f"ended after update {number} of {len(batches)}: {reason}")
-                return ImitationSummary(number, len(batches), reason, measured)
-        return ImitationSummary(len(batches), len(batches), None, measured)
+                break
+        before, after = {LOSS: losses[0], **start}, {LOSS: losses[-1], **measured}
+        return ImitationSummary(len(losses), len(batches), reason, before, after)
 
     def _loaded_policy(self, config: Config) -> StepSearchModel | None:
         """Return what reads as the policy did when it was loaded; None where that would take memory for nothing."""
@@ -165,7 +178,7 @@ class Imitation:
             )
         self._learner.optimizer.step()
         self._learner.forget_gradients()
-        return {"imitation/loss": total, "optim/learning_rate": rate, "optim/grad_norm": norm}
+        return {LOSS: total, "optim/learning_rate": rate, "optim/grad_norm": norm}
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:

@@ -50,7 +50,10 @@ def test_index_makes_both_indexes_in_one_go(
 
 
 def test_an_interrupted_run_encodes_only_what_is_left(
-    word_encoder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    word_encoder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     texts = ["red fox", "grey wolf", "red wolf", "grey fox"]
     (tmp_path / "text.txt").write_text("\n".join(texts), encoding="utf-8")
@@ -78,6 +81,9 @@ def test_an_interrupted_run_encodes_only_what_is_left(
     with monkeypatch.context() as patched:
         patched.setattr(TextEncoder, "encode_passages", encode_until_the_third)
         assert run("kb") == 130
+    said = capsys.readouterr()
+    assert said.err.strip() == "interrupted; the same command goes on with what is finished"
+    assert "interrupted" not in said.out
     assert not (tmp_path / "kb").exists()
     with monkeypatch.context() as patched:
         patched.setattr(TextEncoder, "encode_passages", encode_and_note)
@@ -85,6 +91,9 @@ def test_an_interrupted_run_encodes_only_what_is_left(
         patched.setattr(BM25SearchEngine, "build", unwanted)
         assert run("kb") == 0
     assert encoded == texts[2:]
+    said = capsys.readouterr()
+    assert "the passages have been read and indexed for BM25 by a run that was interrupted" in said.out
+    assert "2 of 4 passages have vectors from a run that was interrupted" in said.out
     assert run("at once") == 0
     assert files_of(tmp_path / "kb") == files_of(tmp_path / "at once")
     assert sorted(path.name for path in tmp_path.iterdir() if "kb" in path.name) == ["kb"]

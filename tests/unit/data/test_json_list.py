@@ -47,14 +47,14 @@ def test_byte_order_mark():
         ('[{"a": 1},', "expecting value at line 1, column 11"),
         ('[{"a": 1}', "expecting ']' at line 1, column 10"),
         ('[{"a": 1}\n {"b": 2}]', "expecting ']' at line 2, column 2"),
-        ('[{"a": 1},\n {"b', "unterminated string starting at at line 2, column 3"),
+        ('[{"a": 1},\n {"b', "unterminated string starting at line 2, column 3"),
         ("[1] [2]", "extra data at line 1, column 5"),
         ("{}", r"expecting '\[' at line 1, column 1"),
     ],
 )
 def test_where_it_ends_or_breaks(text, message, chunk, monkeypatch):
     monkeypatch.setattr(json_list, "_CHUNK", chunk)
-    with pytest.raises(DataError, match=rf"f is not whole JSON \({message}\): cut off"):
+    with pytest.raises(DataError, match=rf"f is not whole JSON \({message}\): mend it there"):
         values(text)
 
 

@@ -96,6 +96,19 @@ def test_a_folder_may_move_but_another_model_is_refused(
         DenseSearchEngine.open(corpus, settings(other))
 
 
+def test_an_encoder_whose_files_have_changed_is_told_so(
+    corpus: Path, model: Path, word_encoder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    mine = shutil.copytree(model, tmp_path / "mine")
+    DenseSearchEngine.build(corpus, settings(mine))
+    shutil.copytree(word_encoder("the fox library of old town opens at nine in"), mine, dirs_exist_ok=True)
+    for chosen in (DenseSearchSettings(), settings(mine)):
+        with pytest.raises(
+            SearchError, match=rf"made by {mine}, which has changed since: make it anew with stepsearch"
+        ):
+            DenseSearchEngine.open(corpus, chosen)
+
+
 def test_an_index_that_cannot_be_used_says_how_to_make_one(corpus: Path, model: Path) -> None:
     def refused(problem: str) -> None:
         with pytest.raises(

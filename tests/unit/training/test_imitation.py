@@ -127,6 +127,8 @@ def test_rates_rise_then_fall_and_measurements_come_when_asked_for(policy: StepS
     # Without a threshold for it, full fine-tuning keeps no second model to measure a KL to.
     assert "policy/kl_to_reference" not in start
     assert updates[-1]["imitation/loss"] < updates[0]["imitation/loss"]
+    assert {"step": 0, **summary.before} == start | {"imitation/loss": updates[0]["imitation/loss"]}
+    assert summary.after == {name: updates[-1][name] for name in summary.before}
 
 
 @pytest.mark.parametrize(
