@@ -166,7 +166,10 @@ def test_a_killed_run_goes_on_without_paying_twice(
     model.requests.clear()
     # The rest would take twelve seconds, in which the signal comes however slow the machine is.
     model.answered, model.quick_first, model.delay = 0, 4, 3.0
-    command = [sys.executable, "-m", "stepsearch.cli.main", *arguments("--concurrency", "2")]
+    # What a shell starts in the background ignores SIGINT.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from stepsearch.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *arguments("--concurrency", "2")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     cache = tmp_path / "annotated.cache.jsonl"
     while not cache.exists() or cache.read_bytes().count(b"\n") < 4:
