@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_every_recipe_is_planned_by_the_command_that_it_names(
     assert planned["episodes"] == config.training.batch_size * config.training.rollouts_per_question
     assert planned["steps"] == config.training.max_steps
     assert planned["peak"]["bytes"] < (DEVICES[planned["assumed"]["device"]["name"]].memory_bytes or 2**40)
+
+
+def test_adapters_are_planned_without_peft(
+    shape_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    planned = plan("--prompt-tokens", "20", *small(shape_folder), "lora.rank=2", capsys=capsys)
+    # Rank 2 times inputs and outputs of q, k, v, o, gate, up and down, in two layers.
+    assert planned["parameters"]["adapter"] == 2 * 2 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 128))
 
 
 def test_qwen_2_5_3b_in_full_does_not_fit_one_h100(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.plan_tables import plan_tables
 from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import open_console, say
-from stepsearch.config import Config, ModelSettings, load_config
+from stepsearch.config import Config, LoraSettings, ModelSettings, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import PUBLISHED, ModelShape, adapter_parameters, find_config, shape_of_config
@@ -44,11 +45,14 @@ def run(args: argparse.Namespace) -> None:
     shape, assumed = shape_of_config(hf_config, source), assumptions(args, config)
     questions = len(read_questions(args.musique_path)) if args.musique_path else None
 
+    @cache
+    def adapter(rank: int, target_modules: str | tuple[str, ...]) -> int:
+        return adapter_parameters(hf_config, LoraSettings(rank=rank, target_modules=target_modules))
+
     def plan(overrides: Sequence[str], devices: int) -> RunPlan:
         changed = load_config(args.config, [*args.overrides, *overrides])
-        adapter = adapter_parameters(hf_config, changed.lora)
-        on = replace(assumed, devices=devices)
-        return plan_run(changed, shape, on, adapter=adapter, questions=questions)
+        lora, on = changed.lora, replace(assumed, devices=devices)
+        return plan_run(changed, shape, on, adapter=adapter(lora.rank, lora.target_modules), questions=questions)
 
     planned, measured = plan((), assumed.devices), None
     if args.measure:
