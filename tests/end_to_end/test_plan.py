@@ -1,6 +1,7 @@
 """`stepsearch plan`, offline: on every recipe, as tables and as JSON, and with a trial."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -119,6 +120,44 @@ def test_the_user_says_what_the_device_can(shape_folder: Path, capsys: pytest.Ca
         "float32_flops": 2e12,
         "bandwidth": 3e9,
     }
+
+
+def test_a_cpu_has_this_machines_memory(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = ["--config", str(RECIPES / "tiny.yaml"), "--device", "cpu"]
+    peak = plan(*tiny, capsys=capsys)["peak"]["bytes"]
+    pages = peak // 4096
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    planned = plan(*tiny, capsys=capsys, code=USER_ERROR)
+    assert planned["assumed"]["device"]["memory_bytes"] == 4096 * pages < peak
+    assert "and cpu has " in planned["refusal"]
+    # Several processes share it, and more of them would not make it larger.
+    shared = plan(*tiny, "--devices", "2", "training.workers=1", capsys=capsys, code=USER_ERROR)
+    assert shared["assumed"]["device"]["memory_bytes"] == 4096 * pages // 2
+    assert "--devices" not in planned["refusal"] + shared["refusal"]
+    # What the user says goes first.
+    assert plan(*tiny, "--memory-gib", "64", capsys=capsys)["assumed"]["device"]["memory_bytes"] == 64 * 2**30
+    monkeypatch.delattr(os, "sysconf")
+    assert plan(*tiny, capsys=capsys)["assumed"]["device"]["memory_bytes"] is None
+
+
+def test_a_run_of_months_and_an_uncounted_warm_start_are_notes(
+    shape_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--config", str(RECIPES / "tiny.yaml")]
+    warm_start = "the warm start of the tiny policy is not counted"
+    few = plan(*tiny, capsys=capsys)["notes"]
+    assert few[-1] == warm_start
+    slow = plan(*tiny, "training.max_steps=10000000", capsys=capsys)
+    assert slow["notes"] == [
+        *few[:-1],
+        f"the run would take {slow['hours'] / 24:,.0f} days: take a faster --device or more --devices, fewer "
+        "training.max_steps, or a smaller model.name",
+        warm_start,
+    ]
+    assert slow["hours"] > 24 * 30
+    other = ["--prompt-tokens", "20", *small(shape_folder), "training.max_steps=1"]
+    assert warm_start not in plan(*other, capsys=capsys)["notes"]
 
 
 def test_a_trial_measures_sampling_reading_and_learning(shape_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,10 @@ from stepsearch.models.model_shape import PUBLISHED, ModelShape, adapter_paramet
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import tiny_config
 from stepsearch.models.untrained import untrained_policy
-from stepsearch.training.planning.devices import DEVICES, GIBIBYTE, GIGABYTE, Device
+from stepsearch.training.planning.devices import CPU, DEVICES, GIBIBYTE, GIGABYTE, Device, machine_memory
 from stepsearch.training.planning.fitting import memory_refusal
 from stepsearch.training.planning.measurement import Measurement, measure_step, trial_notes
+from stepsearch.training.planning.notes import time_notes
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions
 
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> None:
         policy = _policy_to_measure(config, hf_config, source)
         measured = measure_step(policy, config, planned.expected)
         planned = replace(planned, seconds=measured.seconds, notes=[*planned.notes, *trial_notes(config)])
+    of_time = time_notes(planned.hours, warm_start=config.model.name == TINY)
+    planned = replace(planned, notes=[*planned.notes, *of_time])
     refusal = memory_refusal(planned, config, assumed, plan)
     if args.json:
         print(json.dumps(to_json(config, shape, planned, assumed, measured, refusal), indent=2))
@@ -72,6 +75,9 @@ def run(args: argparse.Namespace) -> None:
 def assumptions(args: argparse.Namespace, config: Config) -> Assumptions:
     """Return what the flags say, with defaults for the rest."""
     device = DEVICES[args.device] if args.device else _default_device(config, args.measure)
+    memory = machine_memory() if device.name == CPU else None
+    if memory is not None:
+        device = replace(device, memory_bytes=memory // args.devices)
     if args.memory_gib is not None:
         device = replace(device, memory_bytes=round(args.memory_gib * GIBIBYTE))
     if args.teraflops is not None:
@@ -94,7 +100,7 @@ def _default_device(config: Config, measure: bool) -> Device:
     if measure and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         return replace(DEVICES["h100"], name=properties.name, memory_bytes=properties.total_memory)
-    return DEVICES["cpu" if measure or config.model.name == TINY else "h100"]
+    return DEVICES[CPU if measure or config.model.name == TINY else "h100"]
 
 
 def _find_config(settings: ModelSettings) -> tuple[PreTrainedConfig, str]:

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from stepsearch.config import IN_PROCESS, Config, overridden_keys
 from stepsearch.errors import ConfigError
-from stepsearch.training.planning.devices import in_words
+from stepsearch.training.planning.devices import CPU, in_words
 from stepsearch.training.planning.plan import RunPlan
-from stepsearch.training.planning.quantities import Assumptions, workers_of
+from stepsearch.training.planning.quantities import Assumptions
 from stepsearch.training.reading import reads_reference
 
 _NAMED = 4
@@ -106,16 +106,15 @@ def _below(value: int, step: int, least: int) -> list[int]:
 
 
 def sharing(config: Config, assumed: Assumptions) -> tuple[str, ...]:
-    """Return the overrides with which further devices take a share of the weights; none with adapters.
+    """Return the overrides with which further devices take a share of the weights; none with adapters or on a CPU.
 
-    With adapters every device has the whole trunk.
+    With adapters every device has the whole trunk, and processes on a CPU have one memory.
     """
-    if config.lora.rank:
+    if config.lora.rank or assumed.device.name == CPU:
         return ()
     whole = ("training.offload=none",) if config.training.offload != "none" else ()
     engine = () if config.rollout.engine == IN_PROCESS else (f"rollout.engine={IN_PROCESS}",)
-    workers = ("training.workers=1",) if workers_of(config, assumed) > 1 else ()
-    return ("training.parallel=fsdp", *whole, *engine, *workers)
+    return ("training.parallel=fsdp", *whole, *engine)
 
 
 def _of_vllm(config: Config) -> list[Ladder]:

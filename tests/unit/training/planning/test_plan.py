@@ -332,9 +332,10 @@ def test_settings_for_one_device_are_changed_where_several_are_offered() -> None
     room = plan_of("training.parallel=fsdp", assumed=replace(GPU, devices=4)).peak_bytes
     text = refusal(room, "rollout.engine=vllm", "vllm.cache_gib=1", "training.offload=optimizer", device=GPU.device)
     assert "with training.parallel=fsdp training.offload=none rollout.engine=in_process --devices 4" in str(text)
+    assert "--devices" not in str(refusal(room, "training.minibatch_size=1", device=GPU.device))
+    # Processes on a CPU have one memory.
     room = plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4)).peak_bytes
-    assert "with training.parallel=fsdp training.workers=1 --devices 4" in str(refusal(room, "training.workers=2"))
-    assert "--devices" not in str(refusal(room, "training.minibatch_size=1"))
+    assert "--devices" not in str(refusal(room))
 
 
 def test_vllm_that_leaves_too_little_is_given_less() -> None:
