@@ -85,6 +85,10 @@ def test_adapters_are_planned_without_peft(
     planned = plan("--prompt-tokens", "20", *small(shape_folder), "lora.rank=2", capsys=capsys)
     # Rank 2 times inputs and outputs of q, k, v, o, gate, up and down, in two layers.
     assert planned["parameters"]["adapter"] == 2 * 2 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 128))
+    assert 'lora.rank=2: peft is not installed here (pip install "stepsearch[lora]")' in planned["notes"]
+    monkeypatch.undo()
+    there = plan("--prompt-tokens", "20", *small(shape_folder), "lora.rank=2", capsys=capsys)
+    assert "peft" not in " ".join(there["notes"])
 
 
 def test_qwen_2_5_3b_in_full_does_not_fit_one_h100(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +162,29 @@ def test_a_run_of_months_and_an_uncounted_warm_start_are_notes(
     assert slow["hours"] > 24 * 30
     other = ["--prompt-tokens", "20", *small(shape_folder), "training.max_steps=1"]
     assert warm_start not in plan(*other, capsys=capsys)["notes"]
+
+
+def test_of_vllm_it_is_said_what_the_time_is_and_that_it_is_missing(
+    shape_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    settings = ["--prompt-tokens", "20", "--device", "l40s", *small(shape_folder)]
+    ours = plan(*settings, capsys=capsys)
+    assert "vllm" not in " ".join(ours["notes"]).lower()
+    vllm = plan(*settings, "rollout.engine=vllm", capsys=capsys)
+    assert vllm["seconds"]["rollout"] == ours["seconds"]["rollout"]
+    same = "rollout.engine=vllm: its rollout's time is the same arithmetic as that of in_process"
+    missing = "rollout.engine=vllm: vLLM is not installed here (docs/engines.md says which version is needed)"
+    assert vllm["notes"][-2:] == [same, missing]
+    # A server is elsewhere.
+    server = plan(*settings, "rollout.engine=vllm_server", capsys=capsys)
+    assert server["notes"][-1] == same.replace("=vllm:", "=vllm_server:")
+    # A trial says of its own time what it is.
+    trial = plan("--measure", *settings, "rollout.engine=vllm", "--device", "cpu", capsys=capsys)
+    assert same not in trial["notes"]
+    assert missing in trial["notes"]
+    monkeypatch.setitem(sys.modules, "vllm", sys.modules["transformers"])
+    assert plan(*settings, "rollout.engine=vllm", capsys=capsys)["notes"][-1] == same
 
 
 def test_a_trial_measures_sampling_reading_and_learning(shape_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

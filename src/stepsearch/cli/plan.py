@@ -26,7 +26,7 @@ from stepsearch.models.untrained import untrained_policy
 from stepsearch.training.planning.devices import CPU, DEVICES, GIBIBYTE, GIGABYTE, Device, machine_memory
 from stepsearch.training.planning.fitting import memory_refusal
 from stepsearch.training.planning.measurement import Measurement, measure_step, trial_notes
-from stepsearch.training.planning.notes import time_notes
+from stepsearch.training.planning.notes import missing_notes, time_notes
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions
 
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
         policy = _policy_to_measure(config, hf_config, source)
         measured = measure_step(policy, config, planned.expected)
         planned = replace(planned, seconds=measured.seconds, notes=[*planned.notes, *trial_notes(config)])
-    of_time = time_notes(planned.hours, warm_start=config.model.name == TINY)
-    planned = replace(planned, notes=[*planned.notes, *of_time])
+    of_time = time_notes(config, planned.hours, measured=measured is not None, warm_start=config.model.name == TINY)
+    planned = replace(planned, notes=[*planned.notes, *of_time, *missing_notes(config)])
     refusal = memory_refusal(planned, config, assumed, plan)
     if args.json:
         print(json.dumps(to_json(config, shape, planned, assumed, measured, refusal), indent=2))

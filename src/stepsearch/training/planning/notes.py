@@ -1,6 +1,8 @@
 """What is possible and may not be meant, and what a plan leaves out."""
 
-from stepsearch.config import Config
+from importlib.util import find_spec
+
+from stepsearch.config import IN_PROCESS, Config
 from stepsearch.training.planning.quantities import EpisodeTokens
 
 LONG_RUN_DAYS = 30
@@ -37,14 +39,19 @@ def settings_notes(config: Config, unbounded: EpisodeTokens, episodes: int) -> l
     return lines
 
 
-def time_notes(hours: float | None, *, warm_start: bool) -> list[str]:
+def time_notes(config: Config, hours: float | None, *, measured: bool, warm_start: bool) -> list[str]:
     """Return what is to be known of a run's time.
 
     Args:
+        config: the run's settings.
         hours: of the run; None where its steps are not known.
+        measured: whether the time is a trial's.
         warm_start: whether the run begins with one.
     """
     lines: list[str] = []
+    engine = config.rollout.engine
+    if engine != IN_PROCESS and not measured:
+        lines.append(f"rollout.engine={engine}: its rollout's time is the same arithmetic as that of {IN_PROCESS}")
     if hours is not None and hours > 24 * LONG_RUN_DAYS:
         lines.append(
             f"the run would take {hours / 24:,.0f} days: take a faster --device or more --devices, fewer "
@@ -52,4 +59,14 @@ def time_notes(hours: float | None, *, warm_start: bool) -> list[str]:
         )
     if warm_start:
         lines.append("the warm start of the tiny policy is not counted")
+    return lines
+
+
+def missing_notes(config: Config) -> list[str]:
+    """Return what a run needs and is not installed here, where it may not be meant to run."""
+    lines: list[str] = []
+    if config.rollout.engine == "vllm" and find_spec("vllm") is None:
+        lines.append("rollout.engine=vllm: vLLM is not installed here (docs/engines.md says which version is needed)")
+    if config.lora.rank and find_spec("peft") is None:
+        lines.append(f'lora.rank={config.lora.rank}: peft is not installed here (pip install "stepsearch[lora]")')
     return lines
