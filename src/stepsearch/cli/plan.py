@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from stepsearch.cli.assembly import TINY
 from stepsearch.cli.plan_tables import plan_tables
 from stepsearch.cli.players import use_threads
 from stepsearch.cli.progress import open_console, say
-from stepsearch.config import Config, ModelSettings, load_config
+from stepsearch.config import Config, LoraSettings, ModelSettings, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ConfigError
 from stepsearch.models.model_shape import PUBLISHED, ModelShape, adapter_parameters, find_config, shape_of_config
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import tiny_config
 from stepsearch.models.untrained import untrained_policy
-from stepsearch.training.planning.devices import DEVICES, GIBIBYTE, GIGABYTE, Device
+from stepsearch.training.planning.devices import CPU, DEVICES, GIBIBYTE, GIGABYTE, Device, machine_memory
 from stepsearch.training.planning.fitting import memory_refusal
 from stepsearch.training.planning.measurement import Measurement, measure_step, trial_notes
+from stepsearch.training.planning.notes import missing_notes, time_notes
 from stepsearch.training.planning.plan import RunPlan, plan_run
 from stepsearch.training.planning.quantities import Assumptions
 
@@ -44,11 +46,14 @@ def run(args: argparse.Namespace) -> None:
     shape, assumed = shape_of_config(hf_config, source), assumptions(args, config)
     questions = len(read_questions(args.musique_path)) if args.musique_path else None
 
+    @cache
+    def adapter(rank: int, target_modules: str | tuple[str, ...]) -> int:
+        return adapter_parameters(hf_config, LoraSettings(rank=rank, target_modules=target_modules))
+
     def plan(overrides: Sequence[str], devices: int) -> RunPlan:
         changed = load_config(args.config, [*args.overrides, *overrides])
-        adapter = adapter_parameters(hf_config, changed.lora)
-        on = replace(assumed, devices=devices)
-        return plan_run(changed, shape, on, adapter=adapter, questions=questions)
+        lora, on = changed.lora, replace(assumed, devices=devices)
+        return plan_run(changed, shape, on, adapter=adapter(lora.rank, lora.target_modules), questions=questions)
 
     planned, measured = plan((), assumed.devices), None
     if args.measure:
@@ -56,6 +61,8 @@ def run(args: argparse.Namespace) -> None:
         policy = _policy_to_measure(config, hf_config, source)
         measured = measure_step(policy, config, planned.expected)
         planned = replace(planned, seconds=measured.seconds, notes=[*planned.notes, *trial_notes(config)])
+    of_time = time_notes(config, planned.hours, measured=measured is not None, warm_start=config.model.name == TINY)
+    planned = replace(planned, notes=[*planned.notes, *of_time, *missing_notes(config)])
     refusal = memory_refusal(planned, config, assumed, plan)
     if args.json:
         print(json.dumps(to_json(config, shape, planned, assumed, measured, refusal), indent=2))
@@ -68,6 +75,9 @@ def run(args: argparse.Namespace) -> None:
 def assumptions(args: argparse.Namespace, config: Config) -> Assumptions:
     """Return what the flags say, with defaults for the rest."""
     device = DEVICES[args.device] if args.device else _default_device(config, args.measure)
+    memory = machine_memory() if device.name == CPU else None
+    if memory is not None:
+        device = replace(device, memory_bytes=memory // args.devices)
     if args.memory_gib is not None:
         device = replace(device, memory_bytes=round(args.memory_gib * GIBIBYTE))
     if args.teraflops is not None:
@@ -90,7 +100,7 @@ def _default_device(config: Config, measure: bool) -> Device:
     if measure and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         return replace(DEVICES["h100"], name=properties.name, memory_bytes=properties.total_memory)
-    return DEVICES["cpu" if measure or config.model.name == TINY else "h100"]
+    return DEVICES[CPU if measure or config.model.name == TINY else "h100"]
 
 
 def _find_config(settings: ModelSettings) -> tuple[PreTrainedConfig, str]:

@@ -1,21 +1,25 @@
 """LoRA (Hu et al. 2021): policy and critic as two adapters on a frozen trunk, which with both off is the reference."""
 
+import re
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ConfigError, one_line
 
 ACTOR, CRITIC = "actor", "critic"
 ADAPTER_FOLDER = "adapter"
+ALL_LINEAR = "all-linear"
+_LINEAR = (nn.Linear, Conv1D)
 
 
 class Adapters:
@@ -141,6 +145,36 @@ def add_adapters(causal_lm: PreTrainedModel, settings: LoraSettings, seed: int, 
             raise ConfigError(f"lora.target_modules: {one_line(error)}") from None
     _make_adapters_float32(causal_lm)
     return Adapters(causal_lm, lora_config)
+
+
+def adapted_weights(causal_lm: PreTrainedModel, target_modules: str | Sequence[str]) -> list[Tensor]:
+    """Return the weights, two-dimensional each, of the layers that get an adapter, as peft chooses them.
+
+    Args:
+        causal_lm: without adapters and without experts.
+        target_modules: `all-linear`, a pattern of whole names, or names or their ends.
+
+    Raises:
+        ConfigError: no layer is of those names, or one is of another kind.
+    """
+    head = causal_lm.get_output_embeddings()
+    modules = [(name, module) for name, module in causal_lm.named_modules() if name]
+    if isinstance(target_modules, str) and target_modules.lower() == ALL_LINEAR:
+        chosen = [(name, module) for name, module in modules if isinstance(module, _LINEAR) and module is not head]
+    else:
+        chosen = [(name, module) for name, module in modules if _is_named(name, target_modules)]
+    if not chosen:
+        raise ConfigError(f"lora.target_modules: the model has no layer of these names: {target_modules}")
+    for name, module in chosen:
+        if not isinstance(module, (*_LINEAR, nn.Embedding)):
+            raise ConfigError(f"lora.target_modules: {name} is no linear layer: name those inside it")
+    return [module.get_parameter("weight") for _, module in chosen]
+
+
+def _is_named(name: str, target_modules: str | Sequence[str]) -> bool:
+    if isinstance(target_modules, str):
+        return re.fullmatch(target_modules, name) is not None
+    return any(f".{name}".endswith(f".{target}") for target in target_modules)
 
 
 def _make_adapters_float32(causal_lm: PreTrainedModel) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from stepsearch.config import LoraSettings
 from stepsearch.errors import ModelError, one_line
-from stepsearch.models.adapters import ACTOR, add_adapters
+from stepsearch.models.adapters import ACTOR, adapted_weights, add_adapters
 from stepsearch.models.known_shapes import KNOWN_MODELS, known_config
 from stepsearch.models.model_folder import LOAD_ERRORS, load_config_of
 from stepsearch.models.value_model import ValueHead
@@ -121,16 +121,21 @@ def shape_of_config(config: PreTrainedConfig, source: str) -> ModelShape:
 def adapter_parameters(config: PreTrainedConfig, settings: LoraSettings) -> int:
     """Return the parameters of one adapter on the model of a configuration; 0 with a rank of 0.
 
+    Each layer's adapter has its rank times the layer's inputs and outputs. Which parameters of experts get one, and of
+    which rank, only peft knows.
+
     Raises:
-        ConfigError: peft is not installed, or the settings name layers that there are not.
+        ConfigError: the settings name layers that there are not, or the model has experts and peft is not installed.
         ModelError: transformers has no causal LM of that kind.
     """
     if not settings.rank:
         return 0
     model = weightless_model(config)
-    with torch.device("meta"):
-        add_adapters(model, settings, 0, with_critic=False)
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if f".{ACTOR}." in name)
+    if any(".experts." in name for name, _ in model.named_parameters()):
+        with torch.device("meta"):
+            add_adapters(model, settings, 0, with_critic=False)
+        return sum(parameter.numel() for name, parameter in model.named_parameters() if f".{ACTOR}." in name)
+    return settings.rank * sum(sum(weight.shape) for weight in adapted_weights(model, settings.target_modules))
 
 
 def count(module: nn.Module) -> int:

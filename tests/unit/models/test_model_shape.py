@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from stepsearch.config import LoraSettings
-from stepsearch.errors import ModelError
+from stepsearch.errors import ConfigError, ModelError
 from stepsearch.models.adapters import ACTOR, CRITIC, add_adapters
 from stepsearch.models.known_shapes import KNOWN_MODELS, known_config
 from stepsearch.models.model_shape import PUBLISHED, adapter_parameters, find_config, shape_of_config
@@ -26,6 +27,10 @@ def small_config(kind: str, **changes: object) -> PreTrainedConfig:
     return AutoConfig.for_model(kind, **{**sizes, **changes})
 
 
+def mixture_config() -> PreTrainedConfig:
+    return small_config("qwen3_moe", num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32)
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama", "mistral", "gemma", "phi3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_counts_are_those_of_the_real_model(kind: str, tied: bool) -> None:
@@ -41,23 +46,51 @@ def test_counts_are_those_of_the_real_model(kind: str, tied: bool) -> None:
 
 
 def test_a_token_is_multiplied_with_the_experts_that_it_is_sent_to() -> None:
-    config = small_config("qwen3_moe", num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32)
-    shape = shape_of_config(config, "config.json")
+    shape = shape_of_config(mixture_config(), "config.json")
     # In each of 2 layers 8 experts of three matrices, 64 x 32 each, of which 2 are used.
     unused = 2 * (8 - 2) * 3 * 64 * 32
     assert shape.trunk_parameters - 128 * 64 - shape.read_parameters == unused
 
 
-def test_an_adapters_parameters_are_those_that_are_injected() -> None:
-    config, settings = small_config("llama"), LoraSettings(rank=4)
+@pytest.mark.parametrize(
+    "target_modules", ["all-linear", "All-Linear", r".*\.[qo]_proj", ("q_proj", "mlp.up_proj", "lm_head")]
+)
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
+def test_an_adapters_parameters_are_those_that_peft_injects(kind: str, target_modules: str | tuple[str, ...]) -> None:
+    config = small_config(kind, tie_word_embeddings=False)
+    settings = LoraSettings(rank=4, target_modules=target_modules)
     model = AutoModelForCausalLM.from_config(config)
     add_adapters(model, settings, 0, with_critic=True)
     for name in (ACTOR, CRITIC):
         injected = sum(p.numel() for key, p in model.named_parameters() if f".{name}." in key)
         assert adapter_parameters(config, settings) == injected
+
+
+def test_an_adapters_parameters_need_no_peft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    config = small_config("llama")
     # Rank 4 times inputs and outputs of q, k, v, o, gate, up and down, in two layers.
-    assert injected == 2 * 4 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 96))
+    by_hand = 2 * 4 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 96))
+    assert adapter_parameters(config, LoraSettings(rank=4)) == by_hand
     assert adapter_parameters(config, LoraSettings()) == 0
+    with pytest.raises(ConfigError, match=r"peft is not installed"):
+        adapter_parameters(mixture_config(), LoraSettings(rank=4))
+
+
+def test_adapters_of_experts_are_those_that_peft_injects() -> None:
+    attention, router = (64 + 64) + 2 * (64 + 32) + (64 + 64), 64 + 8
+    # Gate and up are one parameter of twice the rank.
+    experts = 8 * (2 * (64 + 2 * 32) + (32 + 64))
+    assert adapter_parameters(mixture_config(), LoraSettings(rank=4)) == 2 * 4 * (attention + router + experts)
+
+
+@pytest.mark.parametrize("target_modules", [("no_such_layer",), "no_such_pattern", ("mlp",)])
+def test_layers_that_cannot_have_an_adapter_are_refused_as_peft_does(target_modules: str | tuple[str, ...]) -> None:
+    config, settings = small_config("llama"), LoraSettings(rank=4, target_modules=target_modules)
+    with pytest.raises(ConfigError, match=r"lora\.target_modules: "):
+        adapter_parameters(config, settings)
+    with pytest.raises(ConfigError, match=r"lora\.target_modules: "):
+        add_adapters(AutoModelForCausalLM.from_config(config), settings, 0, with_critic=False)
 
 
 @pytest.mark.parametrize(

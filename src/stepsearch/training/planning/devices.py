@@ -1,5 +1,6 @@
 """What accelerators can do, by their data sheets."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class Device:
 
     Attributes:
         name: as the user calls it.
-        memory_bytes: what it holds; None where nothing is known.
+        memory_bytes: what it holds; None where nothing is known, as of a CPU, whose machine says it.
         bfloat16_flops: operations in a second, dense, in bfloat16.
         float32_flops: the same in float32, without TF32, as torch multiplies by default.
         bandwidth: bytes of its memory read in a second.
@@ -52,6 +53,14 @@ DEVICES: Mapping[str, Device] = {
         Device(CPU, None, 60e9, 60e9, 10 * GIGABYTE),
     )
 }
+
+
+def machine_memory() -> int | None:
+    """Return the bytes of this machine's main memory; None where the system does not say, as on Windows."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def in_words(size: float) -> str:

@@ -11,6 +11,7 @@ from stepsearch.models.model_shape import ModelShape
 from stepsearch.rollout import longest_prompt
 from stepsearch.training.planning.duration import step_seconds
 from stepsearch.training.planning.memory import HELD, disk_bytes, memory_parts
+from stepsearch.training.planning.notes import settings_notes
 from stepsearch.training.planning.quantities import (
     Assumptions,
     Disk,
@@ -110,7 +111,7 @@ def plan_run(
         seconds=step_seconds(config, shape, parameters, expected, assumed),
         steps=_steps(config, questions),
         disk=disk_bytes(config, shape, parameters),
-        notes=notes(config, longest_episode(config, assumed), episodes),
+        notes=settings_notes(config, longest_episode(config, assumed), episodes),
     )
 
 
@@ -151,37 +152,6 @@ def refuse_impossible(config: Config, shape: ModelShape, assumed: Assumptions) -
             f"training.minibatch_size={settings.minibatch_size} leaves some of {assumed.devices} devices without an "
             "episode: raise it"
         )
-
-
-def notes(config: Config, unbounded: EpisodeTokens, episodes: int) -> list[str]:
-    """Return what is possible, and may not be meant."""
-    lines: list[str] = []
-    settings, length = config.training, config.model.max_length
-    if unbounded.total > length:
-        rollout = config.rollout
-        left = length - unbounded.prompt - rollout.max_turn_tokens
-        fitting = max(left // (rollout.max_turn_tokens + rollout.max_observation_tokens), 0)
-        lines.append(
-            f"an episode that uses its budgets in full ends with context_full after {fitting} of "
-            f"{config.reward.max_search_steps} searches: they add up to {unbounded.total} tokens, and "
-            f"model.max_length is {length}"
-        )
-    if settings.microbatch_tokens < length:
-        lines.append(
-            f"training.microbatch_tokens={settings.microbatch_tokens} is less than model.max_length={length}: a longer "
-            "episode is a pass of its own"
-        )
-    if settings.minibatch_size is not None and episodes % settings.minibatch_size:
-        lines.append(
-            f"training.minibatch_size={settings.minibatch_size} does not divide the {episodes} episodes of a step: "
-            "minibatches are of nearly equal size instead"
-        )
-    if config.rollout.engine == "vllm_server":
-        lines.append(
-            "rollout.engine=vllm_server: what the server takes is not counted; give it a device of its own, or say by "
-            "--memory-gib what it leaves"
-        )
-    return lines
 
 
 def _steps(config: Config, questions: int | None) -> int | None:

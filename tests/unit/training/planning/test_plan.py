@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -273,7 +274,7 @@ def test_a_run_that_does_not_fit_is_told_what_would() -> None:
     assert text is not None
     assert "are needed during the update, and cpu has" in text
     # All of these save something, where the update needs the most; fewer slots do not.
-    assert "it fits with training.microbatch_tokens=1024 (" in text
+    assert "it fits with training.microbatch_tokens=1920 (" in text
     assert "training.gradient_checkpointing=true (" in text
     assert "rollout.slots" not in text
 
@@ -290,15 +291,40 @@ def test_no_more_is_offered_than_is_needed() -> None:
         assert text.count("rollout.slots=") <= 1
     # Together they save what neither does alone.
     alone = min(plan_of(mend).peak_bytes for mend in ("training.microbatch_tokens=1024", CHECKPOINTING))
-    assert f"with {CHECKPOINTING} training.microbatch_tokens=1024 (" in str(refusal(alone - 1))
+    assert f"with {CHECKPOINTING} training.microbatch_tokens=" in str(refusal(alone - 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "overrides"),
+    [
+        ("rollout.slots", range(52, 64, 4), ["rollout.slots=64", "training.batch_size=64", CHECKPOINTING]),
+        ("training.microbatch_tokens", range(1024, 4096, 128), ["training.microbatch_tokens=4096"]),
+    ],
+)
+def test_the_least_change_that_fits_is_offered(key: str, values: range, overrides: list[str]) -> None:
+    for least, too_much in pairwise(values):
+        room = plan_of(*overrides, f"{key}={least}").peak_bytes
+        assert room < plan_of(*overrides, f"{key}={too_much}").peak_bytes
+        assert f"with {key}={least} (" in str(refusal(room, *overrides))
+
+
+def test_as_many_devices_are_offered_as_are_needed() -> None:
+    for devices in (2, 3, 6, 11):
+        room = plan_of("training.parallel=fsdp", assumed=replace(GPU, devices=devices)).peak_bytes
+        assert str(refusal(room, device=GPU.device)).endswith(f"training.parallel=fsdp --devices {devices}")
+    # A minibatch of 5 episodes has none for a sixth device.
+    room = plan_of("training.parallel=fsdp", assumed=replace(GPU, devices=5)).peak_bytes
+    minibatch = "training.minibatch_size=5"
+    assert str(refusal(room, minibatch, device=GPU.device)).endswith("--devices 5")
+    assert "--devices" not in str(refusal(room - 1, minibatch, device=GPU.device))
 
 
 def test_adapters_are_offered_with_what_they_need_alone() -> None:
     adapters = ("lora.rank=32", "model.dtype=bfloat16")
-    assert adapters in savings(config_of())
-    assert adapters in savings(config_of("training.offload=optimizer"))
-    assert (*adapters, "training.offload=none") in savings(config_of("training.offload=all"))
-    assert (*adapters, "training.parallel=ddp") in savings(config_of("training.parallel=fsdp"))
+    assert [adapters] in savings(config_of())
+    assert [adapters] in savings(config_of("training.offload=optimizer"))
+    assert [(*adapters, "training.offload=none")] in savings(config_of("training.offload=all"))
+    assert [(*adapters, "training.parallel=ddp")] in savings(config_of("training.parallel=fsdp"))
 
 
 def test_settings_for_one_device_are_changed_where_several_are_offered() -> None:
@@ -306,9 +332,10 @@ def test_settings_for_one_device_are_changed_where_several_are_offered() -> None
     room = plan_of("training.parallel=fsdp", assumed=replace(GPU, devices=4)).peak_bytes
     text = refusal(room, "rollout.engine=vllm", "vllm.cache_gib=1", "training.offload=optimizer", device=GPU.device)
     assert "with training.parallel=fsdp training.offload=none rollout.engine=in_process --devices 4" in str(text)
+    assert "--devices" not in str(refusal(room, "training.minibatch_size=1", device=GPU.device))
+    # Processes on a CPU have one memory.
     room = plan_of("training.parallel=fsdp", assumed=replace(CORE, devices=4)).peak_bytes
-    assert "with training.parallel=fsdp training.workers=1 --devices 4" in str(refusal(room, "training.workers=2"))
-    assert "--devices" not in str(refusal(room, "training.minibatch_size=1"))
+    assert "--devices" not in str(refusal(room))
 
 
 def test_vllm_that_leaves_too_little_is_given_less() -> None:
@@ -316,7 +343,7 @@ def test_vllm_that_leaves_too_little_is_given_less() -> None:
     # What is always there fills the fifth that vLLM leaves, and there is none for the update.
     room = 5 * sum(plan_of(*settings, assumed=GPU).memory[HELD].values()) + 10
     text = str(refusal(room, *settings, "vllm.sleep=false", device=GPU.device))
-    assert re.findall(r"with (\S+) \(", text)[:2] == ["vllm.sleep=true", "vllm.gpu_memory_utilization=0.4"]
+    assert re.findall(r"with (\S+) \(", text)[:2] == ["vllm.sleep=true", "vllm.gpu_memory_utilization=0.75"]
     assert "rollout.engine=in_process (" in text
 
 
@@ -326,7 +353,7 @@ def test_where_the_cache_is_the_largest_fewer_slots_are_the_first_mend() -> None
     assert plan.peak_phase == ROLLOUT
     text = refusal(plan.peak_bytes - MEBIBYTE, *overrides)
     assert text is not None
-    assert "it fits with rollout.slots=32 (" in text
+    assert "it fits with rollout.slots=60 (" in text
 
 
 def test_nothing_helps() -> None:
