@@ -55,7 +55,7 @@ from stepsearch.training.run_folder import RunFolder
 from stepsearch.types import Trajectory
 
 COLUMNS = {"before": "warm start", "after": "StePPO"}
-# A golden recall that strays hits give, too.
+# A golden recall that stray hits give, too.
 _ABOUT_NOTHING = 0.05
 
 
