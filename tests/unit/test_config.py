@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stepsearch.config import Config, SearchSettings, asked_keys, known_keys, load_config, overridden_keys
+from stepsearch.config import (
+    Config,
+    SearchSettings,
+    asked_keys,
+    known_keys,
+    load_config,
+    overridden_keys,
+    refuse_impossible,
+)
 from stepsearch.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "config"
@@ -201,3 +209,20 @@ def test_settings_that_exclude_each_other_are_refused_with_their_values(override
         load_config(None, [*others, *overrides])
     assert all(override in str(error.value) for override in overrides)
     assert str(error.value).endswith(mend)
+
+
+@pytest.mark.parametrize("override", ["model.nam=x", "training.max_steps=many", "reward=3", "training.max_steps"])
+def test_what_no_base_could_mend_is_refused_before_anything_is_loaded(override: str) -> None:
+    with pytest.raises(ConfigError) as early:
+        refuse_impossible(None, [override])
+    with pytest.raises(ConfigError) as late:
+        load_config(None, [override])
+    assert str(early.value) == str(late.value)
+
+
+def test_settings_that_exclude_each_other_may_not_do_so_beside_a_models() -> None:
+    override = "rollout.max_passage_tokens=600"
+    refuse_impossible(None, [override])
+    load_config(None, [override], base={"rollout": {"max_observation_tokens": 900}})
+    with pytest.raises(ConfigError, match="max_observation_tokens"):
+        load_config(None, [override])

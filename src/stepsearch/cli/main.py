@@ -26,8 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(words)
     output_dir: Path | None = getattr(args, "output_dir", None)
     is_new = output_dir is not None and not output_dir.exists()
-    # Imported here, not above: a command brings torch, and --help should not wait for it.
+    # Imported here, not above: a command brings torch, and neither --help nor a mistyped setting should wait for it.
     try:
+        from stepsearch.config import refuse_impossible
+
+        refuse_impossible(getattr(args, "config", None), args.overrides)
         if getattr(args, "num_processes", 1) > 1:
             return launch(words, args.num_processes)
         command = importlib.import_module(f"stepsearch.cli.{args.command.replace('-', '_')}")

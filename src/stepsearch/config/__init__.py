@@ -12,7 +12,7 @@ from stepsearch.config.learning_settings import (
     WarmStartPhase,
     WarmStartSettings,
 )
-from stepsearch.config.loading import load_config
+from stepsearch.config.loading import load_config, refuse_impossible
 from stepsearch.config.policy_settings import (
     IN_PROCESS,
     TINY_LAYERS,
@@ -51,4 +51,5 @@ __all__ = [
     "known_keys",
     "load_config",
     "overridden_keys",
+    "refuse_impossible",
 ]

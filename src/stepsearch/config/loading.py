@@ -28,13 +28,31 @@ def load_config(
         ConfigError: the file is missing or no YAML mapping, a key is unknown (the nearest known one is named), a value
             has the wrong type, or settings exclude each other.
     """
-    tree = merged(base or {}, {} if path is None else _read_yaml(Path(path)))
-    for override in overrides:
-        _apply(tree, override)
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(_tree(path, overrides, base or {}))
     except ValidationError as error:
         raise ConfigError(_explain(error, path, overrides)) from None
+
+
+def refuse_impossible(path: str | Path | None, overrides: Sequence[str]) -> None:
+    """Refuse what `load_config` refuses whatever the base is, before anything slow is imported.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value has the wrong type.
+    """
+    try:
+        Config.model_validate(_tree(path, overrides, {}))
+    except ValidationError as error:
+        # Settings that exclude each other may not do so beside those of a base.
+        if error.errors()[0]["type"] != "value_error":
+            raise ConfigError(_explain(error, path, overrides)) from None
+
+
+def _tree(path: str | Path | None, overrides: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    tree = merged(base, {} if path is None else _read_yaml(Path(path)))
+    for override in overrides:
+        _apply(tree, override)
+    return tree
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

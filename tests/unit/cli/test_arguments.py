@@ -1,5 +1,7 @@
 """Flags and overrides, as promised."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,16 +96,28 @@ def test_wrong_flags_exit_with_2(argv: list[str], message: str, capsys: pytest.C
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_help_needs_no_torch() -> None:
-    import subprocess
-    import sys
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
+
+def test_a_mistyped_setting_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom stepsearch.cli.main import main\n"
+        "assert main(['train', '--musique-path', 'x', '--output-dir', 'y', 'training.max_step=3']) == 2\n"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert "did you mean training.max_steps?" in result.stderr
+
+
+def test_help_needs_no_torch() -> None:
     code = (
         "import sys\nfrom stepsearch.cli.main import main\n"
         "try:\n    main(['train', '--help'])\n"
         "except SystemExit as stop:\n    assert stop.code == 0\n"
         "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = run_python(code)
     assert result.returncode == 0, result.stderr
     assert "--eval-musique-path FILE" in result.stdout
