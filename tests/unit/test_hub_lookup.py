@@ -1,11 +1,10 @@
 """A stand-in of the hub that has one model, and a hub that is not there."""
 
-import http.server
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -20,21 +19,6 @@ from stepsearch.search.text_encoder import TextEncoder
 HERE = "somebody/here"
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        found = self.path == f"/api/models/{HERE}"
-        content = json.dumps({"id": HERE} if found else {"error": "Repository not found"}).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Length", str(len(content)))
-        if not found:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def forgetful() -> Iterator[None]:
     """What the hub said is kept for a process, and would outlive the test."""
@@ -44,15 +28,13 @@ def forgetful() -> Iterator[None]:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def hub(loopback: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(asked: Any) -> tuple[int, dict[str, str], bytes]:
+        if asked.path == f"/api/models/{HERE}":
+            return 200, {}, json.dumps({"id": HERE}).encode()
+        return 404, {"X-Error-Code": "RepoNotFound"}, b'{"error": "Repository not found"}'
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", loopback(answer).url)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from stepsearch.retry_after import retry_after_seconds
         ("0.25", 0.25),
         ("-1", 0.0),
         ("soon", None),
+        ("inf", None),
+        ("nan", None),
         ("", None),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
         ("Fri, 99 Dec 99999 23:59:59 GMT", None),

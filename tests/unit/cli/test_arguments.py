@@ -96,28 +96,26 @@ def test_wrong_flags_exit_with_2(argv: list[str], message: str, capsys: pytest.C
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run_python(*lines: str) -> subprocess.CompletedProcess[str]:
+    """Run lines after which `main` is there, in a process that has imported nothing else, and that ends well."""
+    code = "\n".join(("import sys", "from stepsearch.cli.main import main", *lines))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 def test_a_mistyped_setting_needs_no_torch() -> None:
-    code = (
-        "import sys\nfrom stepsearch.cli.main import main\n"
-        "assert main(['train', '--musique-path', 'x', '--output-dir', 'y', 'training.max_step=3']) == 2\n"
-        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    result = run_python(
+        "assert main(['train', '--musique-path', 'x', '--output-dir', 'y', 'training.max_step=3']) == 2",
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)",
     )
-    result = run_python(code)
-    assert result.returncode == 0, result.stderr
     assert "did you mean training.max_steps?" in result.stderr
 
 
 def test_help_needs_no_torch() -> None:
-    code = (
-        "import sys\nfrom stepsearch.cli.main import main\n"
-        "try:\n    main(['train', '--help'])\n"
-        "except SystemExit as stop:\n    assert stop.code == 0\n"
-        "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules)"
+    result = run_python(
+        "try:\n    main(['train', '--help'])",
+        "except SystemExit as stop:\n    assert stop.code == 0",
+        "assert not {'torch', 'transformers', 'pydantic', 'numpy'} & set(sys.modules)",
     )
-    result = run_python(code)
-    assert result.returncode == 0, result.stderr
     assert "--eval-musique-path FILE" in result.stdout
