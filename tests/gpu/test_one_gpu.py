@@ -11,8 +11,11 @@ from small_settings import SMALL
 from toy_run import toy_config, toy_policy, toy_trainer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from stepsearch.cli.assembly import settings_of_model
 from stepsearch.cli.main import main
 from stepsearch.models import ModelTokenizer, StepSearchModel
+from stepsearch.models.context_readers import PackedReader
+from stepsearch.models.engines import build_engines
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.kv_pools import shape_of
 from stepsearch.models.packed_forward import LayeredForward
@@ -20,6 +23,7 @@ from stepsearch.models.packed_step import Chunk, Reading
 from stepsearch.models.reader_check import largest_error
 from stepsearch.models.rollout_copy import RolloutCopy
 from stepsearch.models.row_reader import RowReader
+from stepsearch.models.step_search_model import model_record
 from stepsearch.models.tiny_tokenizer import build_tiny_tokenizer
 from stepsearch.rollout.generation import Sampling
 
@@ -147,6 +151,16 @@ def test_the_quickstart_with_a_larger_built_in_policy(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["after"]["count"] == 6
     assert StepSearchModel.load(tmp_path / "checkpoints" / "best_model").causal_lm.config.hidden_size == 256
+
+
+@pytest.mark.parametrize(("mixed_precision", "reader"), [("no", PackedReader), ("bf16", RowReader)])
+def test_a_trained_model_is_asked_in_the_precision_that_it_learned_in(
+    tmp_path: Path, mixed_precision: str, reader: type
+) -> None:
+    toy_policy(0).save(tmp_path, model_record(toy_config({"training.mixed_precision": mixed_precision})))
+    config = settings_of_model(str(tmp_path), None, ["model.device=cuda"])
+    (engine,) = build_engines(StepSearchModel.load(config.model), config, learns=False).engines
+    assert type(engine._reader) is reader
 
 
 def test_a_copy_to_sample_from_follows_the_policy() -> None:

@@ -10,6 +10,7 @@ from stepsearch.config import IN_PROCESS, Config
 from stepsearch.errors import ConfigError
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.rollout_copy import RolloutCopy, wants_copy
+from stepsearch.models.row_attention import HALF_PRECISION
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.trunk import usable_workers
 from stepsearch.models.vllm_engine import VLLMEngine
@@ -65,7 +66,8 @@ def _in_process(policy: StepSearchModel, config: Config, learns: bool) -> Engine
     """Return one engine per worker over the policy's own weights, or over one copy of them that is faster to sample."""
     device = policy.causal_lm.device
     workers = usable_workers(config.training, device)
-    copied = RolloutCopy(policy) if learns and wants_copy(device.type, config) else None
+    half_already = not learns and policy.causal_lm.dtype in HALF_PRECISION
+    copied = RolloutCopy(policy) if wants_copy(device.type, config) and not half_already else None
     causal_lm = policy.causal_lm if copied is None else copied.causal_lm
     slots, max_length = -(-config.rollout.slots // workers), config.model.max_length
     engines = [InProcessEngine(causal_lm, policy.tokenizer, slots=slots, max_length=max_length) for _ in range(workers)]
@@ -91,7 +93,7 @@ class _Copied(TypedDict):
 
 def _copied(policy: StepSearchModel, config: Config, learns: bool) -> _Copied:
     """Under mixed precision an engine computes in 16 bits, as the policy does."""
-    mixed = learns and config.training.mixed_precision == "bf16"
+    mixed = config.training.mixed_precision == "bf16"
     return {
         "slots": config.rollout.slots,
         "max_length": config.model.max_length,

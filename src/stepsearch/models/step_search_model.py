@@ -177,14 +177,18 @@ class StepSearchModel(nn.Module):
 
 
 def model_record(config: Config) -> dict[str, Any]:
-    """Return what a saved model has to remember, shaped like the settings: context, search, budgets and reward."""
+    """Return what a saved model has to remember, shaped like the settings: context, search, budgets, reward, speed."""
     return {
         "model": {"max_length": config.model.max_length},
         "search": as_mapping(config.search),
         # Which engine there is, is a matter of the machine.
         "rollout": {key: value for key, value in as_mapping(config.rollout).items() if key != "engine"},
         "reward": as_mapping(config.reward),
-        "training": {"threads": config.training.threads, "workers": config.training.workers},
+        "training": {
+            "threads": config.training.threads,
+            "workers": config.training.workers,
+            "mixed_precision": config.training.mixed_precision,
+        },
     }
 
 
