@@ -60,7 +60,9 @@ def _work(
     connection.send(result)
 
 
-def train_toy(folder: Path, overrides: Mapping[str, object], resume: bool = False) -> list[list[float]]:
+def train_toy(
+    folder: Path, overrides: Mapping[str, object], resume: bool = False, device: str = "cpu"
+) -> list[list[float]]:
     """Train the toy policy; return the unclipped gradient of every optimiser step."""
     import torch
     from toy_run import toy_config, toy_trainer
@@ -68,7 +70,7 @@ def train_toy(folder: Path, overrides: Mapping[str, object], resume: bool = Fals
     from stepsearch.models.tensor_shares import whole_tensor
 
     gradients: list[list[float]] = []
-    trainer = toy_trainer(folder, toy_config({"training.max_grad_norm": 1e9, **overrides}))
+    trainer = toy_trainer(folder, toy_config({"training.max_grad_norm": 1e9, **overrides}), device=device)
     networks = trainer._networks
     for learner in (networks.policy_learner, networks.critic_learner):
 

@@ -190,7 +190,7 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     add("--teraflops", type=amount, metavar="X", help="Its peak for matrix products, in place of that.")
     add("--gigabytes-per-second", type=amount, metavar="X", help="Its memory's bandwidth, in place of that.")
     add("--efficiency", type=share, default=0.4, metavar="X", help="Share of the peaks that is reached.")
-    add("--layer-milliseconds", type=amount, default=0.5, metavar="X", help="What a layer of one pass takes at least.")
+    add("--layer-milliseconds", type=amount, default=0.3, metavar="X", help="What a layer of one pass takes at least.")
     add("--prompt-tokens", type=positive, default=200, metavar="N", help="Of a question with its prompt.")
     add("--searches", type=amount, default=3.0, metavar="X", help="Of an episode, on average.")
     add("--turn-tokens", type=positive, default=100, metavar="N", help="That a turn samples, on average.")

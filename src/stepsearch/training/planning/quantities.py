@@ -30,7 +30,7 @@ class Assumptions:
     device: Device
     devices: int = 1
     efficiency: float = 0.4
-    layer_seconds: float = 5e-4
+    layer_seconds: float = 3e-4
     prompt_tokens: int = 200
     searches: float = 3.0
     turn_tokens: int = 100
