@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +31,7 @@ from stepsearch.config import Config, ModelSettings, load_config
 from stepsearch.models.in_process_engine import InProcessEngine
 from stepsearch.models.known_shapes import KNOWN_MODELS, known_config
 from stepsearch.models.kv_pools import shape_of
+from stepsearch.models.packed_step import Reading
 from stepsearch.models.rollout_copy import RolloutCopy
 from stepsearch.models.step_search_model import StepSearchModel
 from stepsearch.models.tiny import tiny_config
@@ -122,19 +123,36 @@ def settings(options: argparse.Namespace) -> Config:
 
 @dataclass
 class Seen:
-    """What the engine did in one rollout: steps, and keys that the sampled tokens attended to."""
+    """What the engine read in one rollout: the seconds of each step, and the tokens of context in it."""
 
-    steps: int = 0
+    seconds: list[float] = field(default_factory=list)
+    context: list[int] = field(default_factory=list)
 
     def watch(self, engine: InProcessEngine) -> None:
-        """Count from now on."""
-        step = engine.step
+        """Note every step from now on."""
+        reader = engine._reader
+        read = reader.read
 
-        def counted() -> list:
-            self.steps += 1
-            return step()
+        def noted(reading: Reading) -> torch.Tensor:
+            started = time.perf_counter()
+            logits = read(reading)
+            wait(logits.device)
+            self.seconds.append(time.perf_counter() - started)
+            self.context.append(sum(len(chunk.token_ids) for chunk in reading.chunks))
+            return logits
 
-        engine.step = counted  # type: ignore[method-assign]
+        reader.read = noted  # type: ignore[method-assign]
+
+    def __str__(self) -> str:
+        seconds, context = np.array(self.seconds), np.array(self.context)
+        reads = context > 0
+        kinds = {"decode": ~reads, "read context too": reads}
+        parts = [
+            f"{kind} {chosen.sum()}, median {1000 * np.median(seconds[chosen]):.1f} ms, {seconds[chosen].sum():.2f} s"
+            for kind, chosen in kinds.items()
+            if chosen.any()
+        ]
+        return f"steps that {'; that '.join(parts)}, median {np.median(context[reads]):,.0f} tokens"
 
 
 @contextmanager
@@ -194,11 +212,13 @@ def forward_operations(policy: StepSearchModel, workload: Workload) -> float:
 
 
 def report(
-    chip: Chip, policy: StepSearchModel, workload: Workload, metrics: dict[str, float], steps: int, lora: bool
+    chip: Chip, policy: StepSearchModel, workload: Workload, metrics: dict[str, float], seen: Seen, lora: bool
 ) -> None:
     """Print one step's speed beside the chip's."""
     seconds = {key.removeprefix("time/"): value for key, value in metrics.items() if key.startswith("time/")}
     print("  seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items()))
+    print(f"  {seen}")
+    steps = len(seen.seconds)
     shape = shape_of(policy.causal_lm)
     half = 2
     weight_bytes = half * sum(p.numel() for name, p in policy.causal_lm.named_parameters() if "lora" not in name)
@@ -258,11 +278,12 @@ def main() -> None:
             f"{workload.sampled_tokens} tokens sampled of {workload.tokens}; {options.slots} slots"
         )
         for step in range(options.steps + 1):
-            seen.steps = 0
+            seen.seconds.clear()
+            seen.context.clear()
             with peak_memory(device):
                 metrics = rollout(trainer) if options.rollout_only else trainer.train_step(log)
             print("warm-up" if step == 0 else f"step {step}")
-            report(chip, policy, workload, metrics, seen.steps, bool(options.lora_rank))
+            report(chip, policy, workload, metrics, seen, bool(options.lora_rank))
 
 
 def rollout(trainer: StePPOTrainer) -> dict[str, float]:
