@@ -11,7 +11,7 @@ from small_settings import SMALL
 from toy_run import toy_config, toy_policy, toy_trainer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.assembly import settings_to_play
 from stepsearch.cli.main import main
 from stepsearch.models import ModelTokenizer, StepSearchModel
 from stepsearch.models.context_readers import PackedReader
@@ -158,7 +158,7 @@ def test_a_trained_model_is_asked_in_the_precision_that_it_learned_in(
     tmp_path: Path, mixed_precision: str, reader: type
 ) -> None:
     toy_policy(0).save(tmp_path, model_record(toy_config({"training.mixed_precision": mixed_precision})))
-    config = settings_of_model(str(tmp_path), None, ["model.device=cuda"])
+    config = settings_to_play(str(tmp_path), None, ["model.device=cuda"])
     (engine,) = build_engines(StepSearchModel.load(config.model), config, learns=False).engines
     assert type(engine._reader) is reader
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.players import observation_builder
-from stepsearch.config import Config, Section, load_config
+from stepsearch.config import Config, Section, asked_keys, load_config
 from stepsearch.errors import ConfigError, ModelError
 from stepsearch.models.model_folder import RECORD, read_record
 from stepsearch.models.step_search_model import StepSearchModel
@@ -49,6 +49,20 @@ def settings_of_model(
     if knowledge_base is not None:
         update["search"] = config.search.model_copy(update={"knowledge_base": str(knowledge_base)})
     return config.model_copy(update=update)
+
+
+def settings_to_play(
+    model_path: str, path: Path | None, overrides: Sequence[str], knowledge_base: Path | None = None
+) -> Config:
+    """Return the settings for playing a saved model: on an accelerator in the precision that training sampled it in.
+
+    Arguments and errors are those of `settings_of_model`.
+    """
+    config = settings_of_model(model_path, path, overrides, knowledge_base)
+    is_half = read_record(os.path.expanduser(model_path)).get("sampled_in") == "bfloat16"
+    if not is_half or "model.dtype" in asked_keys(path, overrides) or chosen_device(config.model.device).type == "cpu":
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
 
 
 def _remembered_settings(model_path: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch.cli.answer_judge import AnswerJudge
-from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.assembly import settings_to_play
 from stepsearch.cli.digests import file_digest, model_digest
 from stepsearch.cli.evaluated_methods import MODEL, method_names, methods, read_other_models
 from stepsearch.cli.evaluation_results import Evaluation, Scores, write_results
@@ -23,6 +23,7 @@ from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Watch, play, tasks_of
 from stepsearch.evaluation.prediction_log import PredictionLog
 from stepsearch.evaluation.result_files import SUMMARY
+from stepsearch.models.trunk import sampled_in_half
 from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
 from stepsearch.search import SearchEngine, build_search_engine
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     refuse_mixing(folder, args.resume)
     files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
     benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
-    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
+    config = settings_to_play(args.model_path, args.config, args.overrides, args.knowledge_base)
     refuse_impossible(config, args)
     config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
     others = read_other_models(args.compare_model, args.config, args.overrides, config)
@@ -121,6 +122,7 @@ def settings_of_model_alone(config: Config) -> dict[str, Any]:
         "model": {**as_mapping(config.model), "files": model_digest(Path(config.model.name).expanduser())},
         "rollout": as_mapping(config.rollout),
         "reward": {"max_search_steps": config.reward.max_search_steps},
+        **({"sampled_in": "bfloat16"} if sampled_in_half(config) else {}),
     }
 
 

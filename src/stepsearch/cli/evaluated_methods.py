@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.assembly import settings_to_play
 from stepsearch.cli.players import ENDPOINT, SCRIPTED, AnyPlayer, ScriptedPlayer, closing_endpoint, open_player
 from stepsearch.config import Config
 from stepsearch.errors import ConfigError
@@ -42,7 +42,7 @@ def read_other_models(
             raise ConfigError(f"--compare-model {entry}: the name {name} is taken, choose another")
         if folder not in SCRIPTED and not folder.startswith(ENDPOINT):
             load_hf_tokenizer(folder)
-        others[name] = settings_of_model(folder, path, overrides).model_copy(update={"search": config.search})
+        others[name] = settings_to_play(folder, path, overrides).model_copy(update={"search": config.search})
     return others
 
 

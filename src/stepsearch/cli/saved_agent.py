@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli.assembly import settings_to_play
 from stepsearch.cli.players import Player, use_threads
 from stepsearch.cli.progress import say
 from stepsearch.cli.searching import find_corpus
@@ -24,7 +24,7 @@ def open_saved_agent(args: argparse.Namespace, console: Console) -> Player:
         DataError: the knowledge base is not there.
         ModelError: the model cannot be loaded.
     """
-    config = settings_of_model(args.model_path, args.config, args.overrides, args.knowledge_base)
+    config = settings_to_play(args.model_path, args.config, args.overrides, args.knowledge_base)
     policy = StepSearchModel.load(config.model)
     settings = config.search
     if settings.knowledge_base and not Path(settings.knowledge_base).expanduser().is_dir():

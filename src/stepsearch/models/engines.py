@@ -66,8 +66,9 @@ def _in_process(policy: StepSearchModel, config: Config, learns: bool) -> Engine
     """Return one engine per worker over the policy's own weights, or over one copy of them that is faster to sample."""
     device = policy.causal_lm.device
     workers = usable_workers(config.training, device)
-    half_already = not learns and policy.causal_lm.dtype in HALF_PRECISION
-    copied = RolloutCopy(policy) if wants_copy(device.type, config) and not half_already else None
+    # Weights that learn may have an adapter beside them, which a copy has not.
+    is_fast_already = not learns and policy.causal_lm.dtype in HALF_PRECISION
+    copied = RolloutCopy(policy) if wants_copy(device.type, config) and not is_fast_already else None
     causal_lm = policy.causal_lm if copied is None else copied.causal_lm
     slots, max_length = -(-config.rollout.slots // workers), config.model.max_length
     engines = [InProcessEngine(causal_lm, policy.tokenizer, slots=slots, max_length=max_length) for _ in range(workers)]

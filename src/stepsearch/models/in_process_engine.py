@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stepsearch.errors import ModelError
+from stepsearch.errors import ModelError, one_line
 from stepsearch.models.context_readers import CacheReader, ContextReader, PackedReader, PlainReader
 from stepsearch.models.end_ids import all_end_ids
 from stepsearch.models.held_requests import NOT_FINITE, HeldRequest, check_extension, check_size, longest_request
@@ -266,18 +266,22 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
     """Return the fastest reader that agrees with the model, and the width of the logits."""
     vocabulary = plain_logits(causal_lm, np.zeros(1, dtype=np.int64)).shape[-1]
 
-    def packed(forward: PackedForward) -> ContextReader:
-        shape = shape_of(causal_lm)
-        if shape.device.type == "cuda" and shape.dtype in HALF_PRECISION:
-            return RowReader(slots, shape, forward, max_length)
-        return PackedReader(slots, shape, forward)
+    def in_rows(forward: PackedForward) -> ContextReader:
+        return RowReader(slots, shape_of(causal_lm), forward, max_length)
 
-    fast = {
-        "layer by layer": lambda: packed(LayeredForward(causal_lm, max_length)),
-        "packed": lambda: packed(WholeForward(causal_lm, max_length)),
-        "with a cache": lambda: CacheReader(causal_lm),
-    }
-    for way, build in fast.items():
+    def in_pools(forward: PackedForward) -> ContextReader:
+        return PackedReader(slots, shape_of(causal_lm), forward)
+
+    forwards = {"layer by layer": LayeredForward, "packed": WholeForward}
+    weight = next(causal_lm.parameters())
+    # The kernel for rows is one that not every GPU has.
+    packed = (in_rows, in_pools) if weight.is_cuda and weight.dtype in HALF_PRECISION else (in_pools,)
+    fast: list[tuple[str, Callable[[], ContextReader]]] = [
+        (way, lambda read=read, forward=forward: read(forward(causal_lm, max_length)))
+        for read in packed
+        for way, forward in forwards.items()
+    ]
+    for way, build in [*fast, ("with a cache", lambda: CacheReader(causal_lm))]:
         try:
             reader = build()
             if is_right(causal_lm, reader, slots, vocabulary):
@@ -285,7 +289,7 @@ def _choose_reader(causal_lm: nn.Module, slots: int, max_length: int) -> tuple[C
             reason = "its logits differ"
         except Exception as error:
             # Whatever a foreign model raises here, a slower reader remains.
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
         if way != "layer by layer":  # A gain for some kinds of models, whose absence is no news.
             name = type(causal_lm).__name__
             warnings.warn(f"{name} cannot be read {way} ({reason}); generation will be slow", stacklevel=3)

@@ -2,7 +2,8 @@
 
 Sampling on an accelerator waits for weights to be read. Weights that learn are float32, twice as many bytes, and an
 adapter doubles the number of kernels; the copy has neither. What it costs is its own memory, two bytes per weight, and
-log-probabilities that differ from the trainer's by rounding.
+log-probabilities that differ from the trainer's by rounding. A saved policy that no longer learns is loaded in half
+precision and needs no copy.
 """
 
 from typing import cast
@@ -12,11 +13,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from stepsearch.config import Config
 from stepsearch.models.step_search_model import StepSearchModel
+from stepsearch.models.trunk import sampled_in_half
 
 
 def wants_copy(device_type: str, config: Config) -> bool:
     """Return whether a policy is sampled from a copy: on an accelerator, with adapters or in mixed precision."""
-    return device_type != "cpu" and (config.lora.rank > 0 or config.training.mixed_precision == "bf16")
+    return device_type != "cpu" and sampled_in_half(config)
 
 
 class RolloutCopy:

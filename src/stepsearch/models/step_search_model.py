@@ -19,7 +19,13 @@ from stepsearch.models.model_folder import load_causal_lm, load_hf_tokenizer, re
 from stepsearch.models.output_head import OutputHead, score_tokens
 from stepsearch.models.tensor_shares import whole_tensor
 from stepsearch.models.tokenization import ModelTokenizer
-from stepsearch.models.trunk import chosen_device, enable_gradient_checkpointing, hidden_before, scatter_to_mask
+from stepsearch.models.trunk import (
+    chosen_device,
+    enable_gradient_checkpointing,
+    hidden_before,
+    sampled_in_half,
+    scatter_to_mask,
+)
 from stepsearch.models.value_model import ValueHead
 
 HEAD_TOLERANCE = 1e-4
@@ -177,18 +183,18 @@ class StepSearchModel(nn.Module):
 
 
 def model_record(config: Config) -> dict[str, Any]:
-    """Return what a saved model has to remember, shaped like the settings: context, search, budgets, reward, speed."""
+    """Return what a saved model has to remember, shaped like the settings: context, search, budgets and reward.
+
+    `sampled_in` is no setting: the type of weights that training samples from on an accelerator, where it is a copy.
+    """
     return {
+        **({"sampled_in": "bfloat16"} if sampled_in_half(config) else {}),
         "model": {"max_length": config.model.max_length},
         "search": as_mapping(config.search),
         # Which engine there is, is a matter of the machine.
         "rollout": {key: value for key, value in as_mapping(config.rollout).items() if key != "engine"},
         "reward": as_mapping(config.reward),
-        "training": {
-            "threads": config.training.threads,
-            "workers": config.training.workers,
-            "mixed_precision": config.training.mixed_precision,
-        },
+        "training": {"threads": config.training.threads, "workers": config.training.workers},
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from stepsearch.config import TrainingSettings
+from stepsearch.config import Config, TrainingSettings
 from stepsearch.errors import ConfigError
 
 # Attention that reads ragged rows, one after the other in a single row, as fast as rows of one length.
@@ -65,6 +65,11 @@ def usable_workers(settings: TrainingSettings, device: torch.device) -> int:
     An accelerator is kept busy by one, and autocast holds in the thread that enters it.
     """
     return settings.workers if device.type == "cpu" and settings.mixed_precision == "no" else 1
+
+
+def sampled_in_half(config: Config) -> bool:
+    """Return whether training samples in half precision where it is on an accelerator: with adapters, or mixed."""
+    return config.lora.rank > 0 or config.training.mixed_precision == "bf16"
 
 
 def chosen_device(name: str) -> torch.device:

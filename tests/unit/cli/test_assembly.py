@@ -1,15 +1,19 @@
 """Which corpus a command searches, and whose settings it follows."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
-from stepsearch.cli.assembly import settings_of_model
+from stepsearch.cli import assembly
+from stepsearch.cli.assembly import settings_of_model, settings_to_play
 from stepsearch.cli.searching import find_corpus
-from stepsearch.config import SearchSettings
+from stepsearch.config import SearchSettings, load_config
 from stepsearch.data import KnowledgeBase
 from stepsearch.errors import DataError, ModelError
+from stepsearch.models.step_search_model import model_record
 from stepsearch.types import Passage
 
 
@@ -103,6 +107,30 @@ def test_a_model_remembers_and_the_user_decides(model: str, tmp_path: Path) -> N
     config = settings_of_model(model, file, ["search.top_k=3", "model.dtype=bfloat16"])
     assert (config.search.top_k, config.rollout.max_turn_tokens) == (3, 40)
     assert (config.model.name, config.model.dtype) == (model, "bfloat16")
+
+
+def test_a_model_is_played_on_a_gpu_as_training_sampled_it(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Path(model) / "stepsearch.json"
+
+    def dtypes(overrides: Sequence[str] = ()) -> list[str]:
+        """Return the type that weights are loaded in on a CPU, then on a GPU."""
+        found = []
+        for device in ("cpu", "cuda"):
+            monkeypatch.setattr(assembly, "chosen_device", lambda name, device=device: torch.device(device))
+            found.append(settings_to_play(model, None, overrides).model.dtype)
+        return found
+
+    for overrides, on_gpu in (
+        ([], "float32"),
+        (["training.mixed_precision=bf16"], "bfloat16"),
+        (["lora.rank=4"], "bfloat16"),
+    ):
+        record.write_text(json.dumps(model_record(load_config(None, overrides))))
+        assert dtypes() == ["float32", on_gpu]
+        assert dtypes(["model.dtype=float32"]) == ["float32", "float32"]
+        assert settings_of_model(model, None, []).model.dtype == "float32"
+    record.write_text(json.dumps({"sampled_in": ["what no version writes"]}))
+    assert dtypes() == ["float32", "float32"]
 
 
 def test_a_knowledge_base_flag_is_a_path_whatever_it_looks_like(model: str) -> None:
