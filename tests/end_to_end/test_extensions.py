@@ -68,6 +68,17 @@ def test_the_readme_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     blocks = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec(compile("\n".join(blocks), "README.md", "exec"), names)
+    card = (names["best_model"] / "README.md").read_text(encoding="utf-8")
+    assert "by PPO with the rewards of CustomRewardCalculator" in card
+    assert "Searched with `CustomSearchEngine`, 1 document a query." in card
+    (script,) = re.findall(
+        r"^## From a script\n.*?^```python\n(.*?)^```",
+        (PROJECT / "docs" / "extending.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    exec(compile(script, "extending.md", "exec"), names)
+    assert [episode.question.question for episode in names["episodes"]] == [names["custom_data"][0]["question"]]
+    assert names["figures"].count == len(names["rewards"]) == 1
 
     run = tmp_path / "runs" / "custom"
     assert names["best_model"].samefile(run / "checkpoints" / "best_model")

@@ -1,6 +1,7 @@
 """The trainer's other ways: critics, KL, refusals, failures and damaged checkpoints, on the toy world."""
 
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from stepsearch.models import StepSearchModel
 from stepsearch.search import SearchEngine
 from stepsearch.search.bm25_search import BM25SearchEngine
 from stepsearch.training.credit import assign_credit
+from stepsearch.training.metric_log import MetricLog
 from stepsearch.training.steppo_trainer import StePPOTrainer
 from stepsearch.types import Passage
 
@@ -99,7 +101,12 @@ def test_a_critic_on_the_policys_trunk(tmp_path: Path) -> None:
 
 
 def test_a_group_of_episodes_instead_of_a_critic(tmp_path: Path) -> None:
-    group = {"training.critic": "group", "training.rollouts_per_question": 4, "training.batch_size": 2}
+    group = {
+        "training.critic": "group",
+        "training.kl_mode": "loss",
+        "training.rollouts_per_question": 4,
+        "training.batch_size": 2,
+    }
     first, second = train(tmp_path, {**group, "training.value_warmup_steps": 0, "training.workers": 2})
     assert not [key for key in (*first, *second) if key.startswith("value/") or "critic" in key]
     assert first["optim/grad_norm"] > 0
@@ -273,7 +280,8 @@ LORA = {"lora.rank": 4, "training.learning_rate": 1e-2, "training.critic_learnin
 
 @pytest.mark.parametrize("critic", ["separate", "shared", "group"])
 def test_adapters_learn_and_the_trunk_stays(tmp_path: Path, critic: str) -> None:
-    group = {"training.rollouts_per_question": 2, "training.value_warmup_steps": 0} if critic == "group" else {}
+    alone = {"training.rollouts_per_question": 2, "training.value_warmup_steps": 0, "training.kl_mode": "loss"}
+    group = alone if critic == "group" else {}
     trainer = toy_trainer(tmp_path, toy_config({**SHORT, **LORA, **group, "training.critic": critic}))
     policy = trainer._policy
     frozen = {name: p.clone() for name, p in policy.causal_lm.named_parameters() if ".lora_" not in name}
@@ -299,3 +307,19 @@ def test_a_run_with_adapters_is_resumed_to_the_same_weights(tmp_path: Path) -> N
     assert first.read_bytes() == second.read_bytes()
     state = torch.load(tmp_path / "whole/checkpoints/step-000003/state.pt", weights_only=True)
     assert sum(weights.numel() for weights in state["policy"].values()) < 10_000
+
+
+def test_an_interruption_in_the_last_step_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, toy_config({**SHORT, "training.value_warmup_steps": 0}))
+    take_step = trainer.train_step
+
+    def interrupted(log: MetricLog) -> dict[str, float]:
+        metrics = take_step(log)
+        if trainer._is_last:
+            signal.raise_signal(signal.SIGINT)
+        return metrics
+
+    trainer.train_step = interrupted
+    summary = trainer.train()
+    assert (summary.steps, summary.total_steps, summary.interrupted) == (2, 2, True)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} >= {"step-000002", "best_model"}

@@ -195,6 +195,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     [
         (["training.critic=group", "training.rollouts_per_question=1"], "raise it to 2 or more"),
         (["training.critic=group", "training.value_warmup_steps=1"], "set it to 0"),
+        (["training.critic=group", "training.kl_mode=reward"], "set training.kl_mode=loss"),
         (["training.critic=shared", "training.old_logprobs=rollout"], "set it to auto"),
         (["training.importance_cap=2", "training.old_logprobs=rollout"], "set it to auto"),
         (["training.parallel=fsdp", "training.offload=optimizer"], "set it to none"),

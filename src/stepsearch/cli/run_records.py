@@ -37,11 +37,15 @@ class Origin:
         train_file: the training questions'; None where they come from no file.
         dev_file: the dev questions'.
         command: as it was typed; None where there was none.
+        engine: name of a search engine that a script brought along; None where the settings name it.
+        rewards: name of a reward calculator that a script brought along; None for the method's own.
     """
 
     train_file: Path | None = None
     dev_file: Path | None = None
     command: str | None = None
+    engine: str | None = None
+    rewards: str | None = None
 
 
 UNKNOWN = Origin()
@@ -98,7 +102,7 @@ def run_record(
         base_model=base if before is None else before.base_model,
         base_folder=_base_folder(config.model.name) if before is None else before.base_folder,
         questions=tuple(used),
-        corpus=_corpus(config, questions),
+        corpus=_corpus(config, questions) if origin.engine is None else CorpusUsed(origin.engine, config.search.top_k),
         settings=changed_settings(config),
         commands=(*(() if before is None else before.commands), *([origin.command] if origin.command else [])),
         versions=package_versions(),
@@ -112,13 +116,31 @@ def describer(
 
     @cache
     def known() -> RunRecord:
-        return run_record(config, STEPPO, questions, origin, dev)
+        return run_record(config, method_of(config, origin.rewards), questions, origin, dev)
 
     def describe(step: int, total_steps: int, measured: Mapping[str, float]) -> Mapping[str, Any]:
         record = replace(known(), step=step, total_steps=total_steps)
         return {RUN: record.with_results(_dev_results(measured, len(dev))).to_json()}
 
     return describe
+
+
+def method_of(config: Config, rewards: str | None = None) -> str:
+    """Return what a run is to be called: StePPO, or what its settings have left of that.
+
+    Args:
+        config: all settings.
+        rewards: name of a reward calculator that is not the method's own.
+    """
+    settings, in_groups = config.reward, config.training.critic == "group"
+    rewards_steps = settings.gamma_key or (
+        settings.step_scale and (settings.information_gain or settings.redundancy_penalty)
+    )
+    if rewards is not None:
+        return f"{'GRPO' if in_groups else 'PPO'} with the rewards of {rewards}"
+    if rewards_steps:
+        return "GRPO with StePPO's rewards" if in_groups else STEPPO
+    return "GRPO" if in_groups else "outcome-only PPO"
 
 
 def warm_start_record(config: Config, questions: Sequence[Question], origin: Origin) -> dict[str, Any]:

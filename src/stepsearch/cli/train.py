@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -130,6 +131,7 @@ def train(
     else:
         check_unused(folder.checkpoints)
     engine = build_search_engine(config.search) if search_engine is None else search_engine
+    origin = replace(origin, engine=_class_name(search_engine), rewards=_class_name(reward_calculator))
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     with progress.running(), processes.together():
         policy = starting_policy(
@@ -150,6 +152,11 @@ def train(
             )
     say(shown, _closing_words(summary, folder))
     return folder.best_model
+
+
+def _class_name(brought: SearchEngine | StepSearchRewardCalculator | None) -> str | None:
+    """Return what a script's own part is called; None where there is none."""
+    return None if brought is None or type(brought) is StepSearchRewardCalculator else type(brought).__name__
 
 
 def train_policy(

@@ -61,6 +61,11 @@ def _check_group(training: TrainingSettings) -> None:
             "training.critic=group has no critic to warm up, and training.value_warmup_steps="
             f"{training.value_warmup_steps}: set it to 0"
         )
+    if training.critic == "group" and training.kl_mode == "reward" and training.kl_coef:
+        raise ValueError(
+            "training.critic=group divides a group's rewards by their spread, and training.kl_mode=reward has the KL "
+            "in them: where all answers earn the same, its noise would decide; set training.kl_mode=loss"
+        )
 
 
 def _check_placement(training: TrainingSettings, lora: LoraSettings) -> None:

@@ -11,6 +11,8 @@ from stepsearch.evaluation.bootstrap import RESAMPLES, Interval, Numbers, Resamp
 from stepsearch.evaluation.learning_curves import Curve, curves_of, first_step_with, mean_over_training
 from stepsearch.evaluation.scores import QuestionScores
 
+ENOUGH_SEEDS = 10
+"""From so many on a bootstrap over seeds is about as wide as it should be."""
 TARGETS = (0.5, 0.8)
 """Dev EM whose first step is reported."""
 LEARNING = "dev_em_over_training"
@@ -83,7 +85,8 @@ class Comparison:
         """What the intervals are about, in words."""
         if len(self.seeds) == 1:
             return "95 % intervals: bootstrap over questions alone, since there is one seed; they say nothing of others"
-        return f"95 % intervals: bootstrap over {len(self.seeds)} seeds, then over the questions within each"
+        few = ", too narrow with so few seeds (docs/comparing.md)" if len(self.seeds) < ENOUGH_SEEDS else ""
+        return f"95 % intervals: bootstrap over {len(self.seeds)} seeds, then over the questions within each{few}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from stepsearch.models.run_record import STEPPO, CorpusUsed, QuestionsUsed, Result, RunRecord
+from stepsearch.models.run_record import WARM_START, CorpusUsed, QuestionsUsed, Result, RunRecord
 from stepsearch.protocol import INFORMATION, PROMPTS, STOP_TAGS, closing, opening, render_prompt
 
 CARD = "README.md"
@@ -45,7 +45,7 @@ def _metadata(run: RunRecord | None) -> ModelCardData:
         base_model=None if run is None else run.base_model,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=[*TAGS, *(["reinforcement-learning"] if run is not None and run.method == STEPPO else [])],
+        tags=[*TAGS, *(["reinforcement-learning"] if run is not None and run.method != WARM_START else [])],
         datasets=named or None,
         metrics=list(dict.fromkeys(FIGURES[result.figure][0] for result in measured)) or None,
         model_name=_title(run) if measured else None,

@@ -7,7 +7,7 @@ from typing import Any
 RUN = "run"
 """The key of a `stepsearch.json` that holds it."""
 STEPPO, WARM_START = "StePPO", "warm start"
-"""Methods of a run."""
+"""Methods of a run; there are others (`run_records.method_of`)."""
 
 
 @dataclass(frozen=True, slots=True)

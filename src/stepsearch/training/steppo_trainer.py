@@ -188,7 +188,7 @@ class StePPOTrainer:
                         self._save_checkpoint()
                     if self._on_step is not None:
                         self._on_step(self._step, self._total_steps, metrics)
-            return self._finish(log)
+            return self._finish(log, is_interrupted)
 
     def train_step(self, log: MetricLog) -> dict[str, float]:
         """Take one step of StePPO and return its metrics: collect, score, place, advantages, update, log."""
@@ -333,19 +333,18 @@ class StePPOTrainer:
             return UnwrittenLog()
         return MetricLog(self._run_folder.logs, step=self._step, tensorboard=self._config.logging.tensorboard)
 
-    def _finish(self, log: MetricLog) -> TrainingSummary:
+    def _finish(self, log: MetricLog, is_interrupted: bool) -> TrainingSummary:
         """Say how the run ended, with a checkpoint of the last step and, at its end, a best model in place."""
-        interrupted = not self._is_over
         where = f"after step {self._step} of {self._total_steps}"
-        if interrupted:
+        if not self._is_over:
             log.say(f"interrupted {where}: go on with the same command and --resume")
         elif self._best is None:
             self._save_best({})
         if self._collapse is not None:
             log.warn(f"ended {where}: {self._collapse}")
-        if not interrupted and not self._is_due(self._config.logging.checkpoint_every):
+        if not is_interrupted and not self._is_due(self._config.logging.checkpoint_every):
             self._save_checkpoint()
-        return TrainingSummary(self._step, self._total_steps, interrupted, self._collapse, self._best)
+        return TrainingSummary(self._step, self._total_steps, is_interrupted, self._collapse, self._best)
 
     def _is_due(self, every: int) -> bool:
         return self._step % every == 0

@@ -7,6 +7,7 @@ from stepsearch.cli.run_records import (
     add_results,
     changed_settings,
     describer,
+    method_of,
     run_record,
     typed_command,
     warm_start_record,
@@ -39,6 +40,37 @@ def config(tmp_path: Path) -> Config:
             "search.remote.url=http://user:word@host/retrieve",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rewards", "method"),
+    [
+        ([], None, "StePPO"),
+        (["reward.gamma_key=0"], None, "StePPO"),
+        (["reward.step_scale=0"], None, "StePPO"),
+        (["reward.step_scale=0", "reward.gamma_key=0"], None, "outcome-only PPO"),
+        (
+            ["reward.information_gain=false", "reward.redundancy_penalty=false", "reward.gamma_key=0"],
+            None,
+            "outcome-only PPO",
+        ),
+        ([], "ShortEpisodes", "PPO with the rewards of ShortEpisodes"),
+    ],
+)
+@pytest.mark.parametrize("in_groups", [False, True])
+def test_a_run_is_called_what_its_settings_make_of_it(
+    overrides: list[str], rewards: str | None, method: str, in_groups: bool
+) -> None:
+    groups = ["training.critic=group", "training.rollouts_per_question=2", "training.kl_mode=loss"]
+    config = load_config(None, [*overrides, *(groups if in_groups else [])])
+    in_a_group = {"StePPO": "GRPO with StePPO's rewards", "outcome-only PPO": "GRPO"}
+    expected = in_a_group.get(method, method.replace("PPO with", "GRPO with")) if in_groups else method
+    assert method_of(config, rewards) == expected
+
+
+def test_a_script_s_own_engine_is_named(config: Config) -> None:
+    record = run_record(config, "StePPO", QUESTIONS, Origin(engine="MyEngine"))
+    assert record.corpus == CorpusUsed("MyEngine", 3)
 
 
 def test_the_record_of_a_run(config: Config, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_what_has_no_copy_takes_no_memory() -> None:
     assert plan_of("training.critic=shared").memory[HELD]["critic weights"] == 4 * 5_000
     # A shared trunk has the gradients of both.
     assert plan_of("training.critic=shared").memory[UPDATE]["gradients"] == 4 * 105_000
-    group = plan_of("training.critic=group", "training.rollouts_per_question=2")
+    group = plan_of("training.critic=group", "training.rollouts_per_question=2", "training.kl_mode=loss")
     assert group.parameters.critic == group.parameters.critic_learns == 0
     assert group.episodes == 32
 
