@@ -255,7 +255,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     add("--results", type=Path, required=True, metavar="DIR", help="Output folder of an evaluation.")
     add("--beside", type=Path, metavar="DIR", help="That of another, side by side on the same questions.")
     add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
-    add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
+    add("--output", type=Path, metavar="FILE", help="The page, a .html file; default: report.html in the results.")
     add("--max-trajectories", type=positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 
