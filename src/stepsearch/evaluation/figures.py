@@ -49,11 +49,13 @@ PROCESS_FIGURES: dict[str, Callable[[EpisodeScore], Terms]] = {
     "latency_seconds": lambda score: _mean_of(score.latency_seconds),
 }
 """Of what was played; an episode that could not be is left out."""
+# The episodes of a batch share its wall time: as numbers of questions they would seem far surer than they are.
+_WITHOUT_INTERVAL = "latency_seconds"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure with its 95 % interval, over the `count` questions that have it; nan where nothing has."""
+    """A figure with its 95 % interval, over the `count` questions that have it; nan where there is none of either."""
 
     interval: Interval
     count: int
@@ -227,11 +229,11 @@ def _figures_of(
     difference: dict[str, Figure] = {}
     for index, (part, group, name) in enumerate(table.columns):
         counted = table.below[:, index] > 0
-        found.setdefault((part, group), {})[name] = Figure(drawn.interval(index), int(counted.sum()))
+        found.setdefault((part, group), {})[name] = Figure(_honest(drawn.interval(index), name), int(counted.sum()))
         if reference and part == "all" and (part, group, name) in reference[0].columns:
             at = reference[0].columns.index((part, group, name))
             both = int((counted & (reference[0].below[:, at] > 0)).sum())
-            difference[name] = Figure(drawn.difference(index, at, reference[1]), both)
+            difference[name] = Figure(_honest(drawn.difference(index, at, reference[1]), name), both)
     return MethodFigures(
         figures=found["all", None],
         by_hops={int(group or 0): figures for (part, group), figures in found.items() if part == "hops"},
@@ -242,6 +244,11 @@ def _figures_of(
         episodes=len(scores),
         errors=sum(not score.played for score in scores),
     )
+
+
+def _honest(interval: Interval, name: str) -> Interval:
+    """Return a figure without an interval where the questions' numbers are none of their own."""
+    return Interval(interval.value, math.nan, math.nan) if name == _WITHOUT_INTERVAL else interval
 
 
 def _json(figures: Figures) -> dict[str, Any]:

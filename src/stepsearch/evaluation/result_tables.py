@@ -137,7 +137,9 @@ def _cell(figure: Figure, total: int) -> str:
 
 
 def _with_interval(interval: Interval, sign: str = "") -> str:
-    """Return a figure and its interval; signed ones are differences."""
+    """Return a figure, and its interval if it has one; signed ones are differences."""
+    if math.isnan(interval.low):
+        return _number(interval.value, sign)
     value, low, high = (_number(number, sign) for number in (interval.value, interval.low, interval.high))
     return f"{value}  {low}{' to ' if sign else '–'}{high}"
 

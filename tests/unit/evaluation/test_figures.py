@@ -1,12 +1,15 @@
 """Every figure of an evaluation, by numbers that a person can check."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
 from stepsearch.evaluation.figures import measure_methods, pass_at_k
 from stepsearch.evaluation.metrics import EpisodeScore, score_episode
+from stepsearch.evaluation.paired import PairedResult
+from stepsearch.evaluation.result_tables import figures_sheet, paired_sheet
 from stepsearch.types import FormatError, Passage, Question, SearchStep, StopReason, Trajectory
 
 GOLD = (Passage("g1", "one"), Passage("g2", "two"))
@@ -178,6 +181,24 @@ def test_tokens_are_counted_where_they_are_known() -> None:
     found = values([score("a", "right", tokens=40), score("b", "right")])
     assert found["sampled_tokens"] == (10, 1)
     assert found["observed_tokens"] == (30, 1)
+
+
+def test_wall_time_has_no_interval() -> None:
+    """A batch of two took 3 s, one of another method 1 s: that says nothing of how questions differ."""
+    timed = {
+        name: [replace(of, latency_seconds=seconds) for of in graded(1, 0)]
+        for name, seconds in (("a", 1.5), ("b", 0.5))
+    }
+    measured = measure_methods(timed, resamples=20)
+    taken = measured["a"].to_json()["figures"]["latency_seconds"]
+    assert taken == {"value": 1.5, "low": None, "high": None, "count": 2}
+    difference = measured["b"].difference["latency_seconds"].to_json()
+    assert difference == {"value": -1.0, "low": None, "high": None, "count": 2}
+    rows = {row[0]: row[1:] for row in figures_sheet("", measured).rows}
+    assert rows["seconds per question"] == ["1.50", ".500"]
+    result = PairedResult(measured["a"], measured["b"], 0, 0, p_value=1.0)
+    rows = {row[0]: row[1:] for row in paired_sheet("", result, "A", "B").rows}
+    assert rows["seconds per question"] == ["1.50", ".500", "-1.00"]
 
 
 def test_what_nothing_has_is_null() -> None:
