@@ -28,7 +28,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         DataError: the knowledge base is not there or not whole.
     """
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
-    if not is_open and _engine_types(settings) <= _OF_NONE:
+    if not is_open and needs_no_corpus(settings):
         return settings.model_copy(update={"knowledge_base": None}), f"search: {_in_words(settings)}"
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
     beside = None
@@ -64,6 +64,11 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
         raise DataError(f"knowledge base {folder} is not there: name another folder, or make it with stepsearch index")
     engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
     return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
+
+
+def needs_no_corpus(settings: SearchSettings) -> bool:
+    """Return whether no engine of the settings searches a knowledge base."""
+    return _engine_types(settings) <= _OF_NONE
 
 
 def _engine_types(settings: SearchSettings) -> set[str]:
