@@ -1,4 +1,4 @@
-"""Passages out of any file that holds some: a corpus, questions with their paragraphs, or plain text."""
+"""Passages out of any file or folder that holds some: a corpus, questions with their paragraphs, or plain text."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -8,23 +8,27 @@ from stepsearch.data.corpus import read_corpus
 from stepsearch.data.packed_files import decode_utf8, open_unpacked
 from stepsearch.data.question_files import entries_of_records
 from stepsearch.data.record_files import read_records
+from stepsearch.data.text_folder import PASSAGE_WORDS, read_text_folder
 from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
 _TEXT_ENDINGS = (".txt", ".txt.gz")
 
 
-def read_passages(path: Path) -> Iterator[Passage]:
-    """Yield the passages of a file, one by one.
+def read_passages(path: Path, passage_words: int = PASSAGE_WORDS) -> Iterator[Passage]:
+    """Yield the passages of a file or a folder, one by one.
 
     A name that ends in `.txt` or `.txt.gz` is plain text, one passage a line; blank lines count for nothing. Other
     files hold JSON: a corpus in Search-R1's format, or questions whose paragraphs are taken, as MuSiQue, HotpotQA and
-    2WikiMultiHopQA publish them. All may be packed with gzip.
+    2WikiMultiHopQA publish them. All may be packed with gzip. Of a folder the texts in it are read, in passages of at
+    most `passage_words` words.
 
     Raises:
         DataError: the file is missing, damaged, empty, or of another kind.
     """
-    if path.name.endswith(_TEXT_ENDINGS):
+    if path.is_dir():
+        return read_text_folder(path, passage_words)
+    if path.name.lower().endswith(_TEXT_ENDINGS):
         return _lines(path)
     first = next(read_records(path))
     return read_corpus(path) if {"contents", "text"} & first.values.keys() else _paragraphs(path)
