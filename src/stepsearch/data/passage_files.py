@@ -1,5 +1,6 @@
 """Passages out of any file or folder that holds some: a corpus, questions with their paragraphs, or plain text."""
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,8 @@ from stepsearch.errors import DataError
 from stepsearch.types import Passage
 
 _TEXT_ENDINGS = (".txt", ".txt.gz")
+_JSON_ENDINGS = ("", ".jsonl", ".json", ".ndjson")
+_JSON_START = re.compile(rb"(\xef\xbb\xbf)?\s*(\[\s*)?\{")
 
 
 def read_passages(path: Path, passage_words: int = PASSAGE_WORDS) -> Iterator[Passage]:
@@ -30,8 +33,20 @@ def read_passages(path: Path, passage_words: int = PASSAGE_WORDS) -> Iterator[Pa
         return read_text_folder(path, passage_words)
     if path.name.lower().endswith(_TEXT_ENDINGS):
         return _lines(path)
+    _refuse_other_kinds(path)
     first = next(read_records(path))
     return read_corpus(path) if {"contents", "text"} & first.values.keys() else _paragraphs(path)
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Refuse a file that neither is called JSON nor begins as records do."""
+    with open_unpacked(path) as file:
+        start = file.read(64)
+    if Path(path.name.removesuffix(".gz")).suffix.lower() not in _JSON_ENDINGS and not _JSON_START.match(start):
+        raise DataError(
+            f"{path} is of no kind that passages are read from: name a .jsonl or .json file of records, a .txt file "
+            "with one passage a line, each perhaps packed (.gz), or a folder of .txt and .md files"
+        )
 
 
 def _lines(path: Path) -> Iterator[Passage]:
