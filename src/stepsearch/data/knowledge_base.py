@@ -160,13 +160,11 @@ class KnowledgeBaseWriter:
                 self.repeated += 1
 
     def _is_new(self, passage: Passage) -> bool:
-        content = Passage.from_text(passage.text, passage.title).id
-        # One caption may belong to several images.
-        key = content if passage.image is None else f"{content} {passage.image}"
-        if not self._contents.add(key.encode()):
+        content = passage.content_id
+        if not self._contents.add(content.encode()):
             return False
         # An id that is the content's hash needs no second look.
-        return passage.id == key or self._ids.add(passage.id.encode())
+        return passage.id == content or self._ids.add(passage.id.encode())
 
     def _add(self, passage: Passage) -> None:
         fields = {"id": passage.id, "title": passage.title, "text": passage.text}

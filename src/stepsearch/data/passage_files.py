@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from stepsearch.data.corpus import read_corpus
+from stepsearch.data.corpus import CONTENT_KEYS, read_corpus
 from stepsearch.data.packed_files import decode_utf8, open_unpacked
 from stepsearch.data.question_files import entries_of_records
 from stepsearch.data.record_files import read_records
@@ -35,7 +35,8 @@ def read_passages(path: Path, passage_words: int = PASSAGE_WORDS) -> Iterator[Pa
         return _lines(path)
     _refuse_other_kinds(path)
     first = next(read_records(path))
-    return read_corpus(path) if {"contents", "text"} & first.values.keys() else _paragraphs(path)
+    has_questions = "question" in first.values and CONTENT_KEYS.isdisjoint(first.values)
+    return _paragraphs(path) if has_questions else read_corpus(path)
 
 
 def _refuse_other_kinds(path: Path) -> None:
