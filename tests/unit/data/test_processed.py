@@ -83,7 +83,14 @@ def test_failure_while_writing_leaves_the_old_file(musique_record, write_jsonl, 
             {"subquestions": [{"sub_question": "s", "search_queries": [], "golden_id": "d"}]},
             "golden_id d is none of the question's golden_documents",
         ),
-        ({"golden_documents": [{"title": "t"}]}, r"golden_documents\[0\]: key 'text' is missing"),
+        (
+            {"golden_documents": [{"id": "prod-0"}]},
+            r"record 1, golden_documents\[0\]: key 'text' is missing; a golden document is .*whole text.* and the id",
+        ),
+        (
+            {"golden_documents": ["prod-0"]},
+            r"golden_documents\[0\] must be a JSON object, not a text; a golden document is .*whole text.* and the id",
+        ),
         ({"hops": "two"}, "key 'hops' must hold a whole number"),
     ],
 )
