@@ -16,6 +16,11 @@ from stepsearch.data.records import Record
 from stepsearch.errors import DataError
 from stepsearch.types import Passage, Question, SubQuestion
 
+QUESTION_KEYS = frozenset(
+    ("id", "question", "answer", "answer_aliases", "subquestions", "golden_documents", "dataset", "hops", "type")
+)
+SUB_QUESTION_KEYS = frozenset(("sub_question", "answer", "search_queries", "golden_id", "subject", "relation"))
+
 
 def write_processed(path: Path, questions: Iterable[Question]) -> int:
     """Write questions in the processed format, in one piece; returns how many."""
@@ -58,8 +63,9 @@ def question_from_record(record: Record) -> Question:
     """Return an item of the processed format as a question; without `id` it is named after its place.
 
     Raises:
-        DataError: a key is missing, of the wrong type, or names a golden document that is not there.
+        DataError: a key is missing, misspelt, of the wrong type, or names a golden document that is not there.
     """
+    record.refuse_misspelt(QUESTION_KEYS)
     golden = _golden_passages(record)
     golden_ids = {passage.id for passage in golden}
     hops = record.values.get("hops")
@@ -96,6 +102,7 @@ def _golden_passage(document: Record) -> Passage:
 
 
 def _sub_question(sub: Record, golden_ids: set[str]) -> SubQuestion:
+    sub.refuse_misspelt(SUB_QUESTION_KEYS)
     golden_id = sub.identifier("golden_id", default="") or None
     if golden_id is not None and golden_id not in golden_ids:
         raise sub.error(f"golden_id {golden_id} is none of the question's golden_documents")
