@@ -82,7 +82,8 @@ def _writing(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+        # Not the file's name, which is that of something unfinished beside the folder.
+        raise DataError(f"--output {folder} cannot be written: {error.strerror or error}") from None
 
 
 def _counted(passages: Iterable[Passage], advance: Advance) -> Iterator[Passage]:

@@ -133,7 +133,7 @@ def prepare_splits(
             splits, passages = _write(stage, sources, max_train_samples, corpus, report)
             _publish(stage, output_dir, splits)
     except OSError as error:
-        raise DataError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from None
+        raise DataError(f"{output_dir} cannot be written: {error.strerror or error}") from None
     counts = {name: split.kept for name, split in splits.items()}
     paths = {name: output_dir / PROCESSED[name] for name in splits}
     return PreparationReport(

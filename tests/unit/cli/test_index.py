@@ -152,3 +152,14 @@ def test_a_file_that_is_written_to_between_two_runs_is_read_again(text: Path, mo
     (manuals / "a.md").write_text("Newer.", encoding="utf-8")
     assert main(command) == 0
     assert [passage.text for passage in KnowledgeBase.open(text.parent / "kb")] == ["Newer."]
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    unprivileged_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unprivileged_folder / "a.txt").write_text("A red fox.\n", encoding="utf-8")
+    (unprivileged_folder / "mine").mkdir(0o555)
+    for parent in ("a.txt", "mine"):
+        output = unprivileged_folder / parent / "kb"
+        assert main(["index", "--input", str(unprivileged_folder / "a.txt"), "--output", str(output)]) == 2
+        assert f"error: --output {output} cannot be written: " in capsys.readouterr().err
