@@ -96,7 +96,11 @@ def _prepare_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-train-samples", type=positive, metavar="N", help="Keep the first N training questions.")
     parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
     parser.add_argument(
-        "--corpus", type=Path, metavar="PATH", help="Make the knowledge base of a corpus: what index --input takes."
+        "--corpus",
+        type=Path,
+        metavar="PATH",
+        help="Make the knowledge base of a corpus: jsonl with id and contents, a .txt file with one passage a line, a "
+        "folder of .txt and .md files, or whatever else index --input takes.",
     )
     _passage_words(parser)
     parser.add_argument("--without-index", action="store_true", help="Leave the knowledge base without its BM25 index.")

@@ -8,7 +8,7 @@ a longer sentence between its words.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from stepsearch.data.packed_files import decode_utf8, open_unpacked
@@ -23,6 +23,8 @@ _TITLE_WORDS = 12
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*?)[ \t#]*$", re.MULTILINE)
+# Lines of code may begin as headings do.
+_CODE_OR_HEADING = re.compile(rf"^(?P<fence>```|~~~)[\s\S]*?^(?P=fence)|{_HEADING.pattern}", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=\n)|(?<=[.!?][ \t])|(?<=[。！？])")
 _WORD = re.compile(rf"[{UNSPACED}]\s*|[^\s{UNSPACED}]+\s*")
 
@@ -59,7 +61,7 @@ def text_files(folder: Path) -> list[Path]:
 
 
 def cut(text: str, passage_words: int) -> Iterator[str]:
-    """Yield a text's passages in order: each takes the next pieces as long as it has not more words than that."""
+    """Yield a text's passages in order, each of so many pieces as have at most that many words."""
     held, count = "", 0
     for piece in _pieces(text, passage_words):
         words = len(_WORD.findall(piece))
@@ -75,12 +77,12 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
     """Yield what passages are made of, with the white space that follows it."""
     heading = ""
     # A heading is a paragraph of its own, blank lines around it or not.
-    for paragraph in _BLANK_LINES.split(_HEADING.sub(r"\n\g<0>\n", text)):
-        text = paragraph.strip("\n")
-        if _HEADING.fullmatch(text):
-            heading += f"{text}\n\n"
-        elif text.strip():
-            first, *more = _parts(f"{text}\n\n", longest)
+    for paragraph in _BLANK_LINES.split(_CODE_OR_HEADING.sub(_set_apart, text)):
+        lines = paragraph.strip("\n")
+        if _HEADING.fullmatch(lines):
+            heading += f"{lines}\n\n"
+        elif lines.strip():
+            first, *more = _parts(f"{lines}\n\n", longest)
             yield heading + first
             yield from more
             heading = ""
@@ -88,7 +90,11 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
         yield heading
 
 
-def _parts(paragraph: str, longest: int) -> Iterable[str]:
+def _set_apart(match: re.Match[str]) -> str:
+    return f"\n{match[0]}\n" if match["title"] else match[0]
+
+
+def _parts(paragraph: str, longest: int) -> list[str]:
     if len(_WORD.findall(paragraph)) <= longest:
         return [paragraph]
     sentences = _SENTENCE_END.split(paragraph)
@@ -102,9 +108,9 @@ def _short_enough(sentence: str, longest: int) -> list[str]:
 
 def _title(text: str) -> str:
     """Return the first heading of markdown, else the first line if it is a short one, else nothing."""
-    heading = _HEADING.search(text)
-    if heading:
-        return heading["title"]
+    heading = next((match["title"] for match in _CODE_OR_HEADING.finditer(text) if match["title"]), None)
+    if heading is not None:
+        return heading
     line = text.lstrip().partition("\n")[0].strip()
     return line if re.search(r"\w", line) and len(_WORD.findall(line)) <= _TITLE_WORDS else ""
 

@@ -68,6 +68,13 @@ def test_where_texts_are_cut(text: str, words: int, passages: list[str]) -> None
     assert list(cut(text, words)) == passages
 
 
+def test_comments_of_code_are_no_headings(tmp_path: Path) -> None:
+    text = "```bash\n# install\nmake\n```\n# Setup\nDone."
+    (tmp_path / "a.md").write_text(text, encoding="utf-8")
+    [passage] = read_text_folder(tmp_path)
+    assert (passage.title, passage.text) == ("Setup", "```bash\n# install\nmake\n```\n\n# Setup\n\nDone.")
+
+
 def test_no_word_is_lost_and_no_passage_is_too_long() -> None:
     text = "\n\n".join(" ".join(f"w{number}" for number in range(length)) for length in range(1, 250, 7))
     passages = list(cut(text, 100))
