@@ -32,8 +32,17 @@ class Passage:
     @classmethod
     def from_text(cls, text: str, title: str = "") -> "Passage":
         """Return a passage whose id is a hash of its content, so that equal content has equal identity."""
-        digest = hashlib.blake2b(f"{title}\n{text}".encode(), digest_size=10).hexdigest()
-        return cls(id=digest, text=text, title=title)
+        return cls(id=_digest(text, title), text=text, title=title)
+
+    @property
+    def content_id(self) -> str:
+        """The id that `from_text` gives its content; with where its image lies, for several may share a caption."""
+        digest = _digest(self.text, self.title)
+        return digest if self.image is None else f"{digest} {self.image}"
+
+
+def _digest(text: str, title: str) -> str:
+    return hashlib.blake2b(f"{title}\n{text}".encode(), digest_size=10).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,13 @@ def _prepare_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-train-samples", type=positive, metavar="N", help="Keep the first N training questions.")
     parser.add_argument("--build-knowledge-base", action="store_true", help="Index every paragraph for searching.")
     parser.add_argument(
-        "--corpus", type=Path, metavar="FILE", help="Make the knowledge base of a corpus (jsonl with id and contents)."
+        "--corpus",
+        type=Path,
+        metavar="PATH",
+        help="Make the knowledge base of a corpus: jsonl with id and contents, a .txt file with one passage a line, a "
+        "folder of .txt and .md files, or whatever else index --input takes.",
     )
+    _passage_words(parser)
     parser.add_argument("--without-index", action="store_true", help="Leave the knowledge base without its BM25 index.")
 
 
@@ -289,8 +294,9 @@ def _index(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="PATH",
         help="Corpora (jsonl with id and contents), questions with paragraphs, text files (.txt, one passage a line), "
-        "or knowledge bases; joined.",
+        "folders of .txt and .md files (cut into passages at blank lines), or knowledge bases; joined.",
     )
+    _passage_words(parser)
     add("--output", type=Path, required=True, metavar="DIR", help="The knowledge base; replaced where there is one.")
     add(
         "--engine",
@@ -301,6 +307,12 @@ def _index(parser: argparse.ArgumentParser) -> None:
     )
     add("--encoder", metavar="NAME", help="For dense: folder or hub name of a model; or search.dense.encoder.")
     _config(parser)
+
+
+def _passage_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--passage-words", type=positive, metavar="N", help="The most words of a folder's passages. Default: 100."
+    )
 
 
 def _search(parser: argparse.ArgumentParser) -> None:

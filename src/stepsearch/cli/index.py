@@ -2,9 +2,8 @@
 
 import argparse
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -13,14 +12,13 @@ from stepsearch.cli.arguments import DENSE
 from stepsearch.cli.main import silence_loading_bars
 from stepsearch.cli.progress import Advance, StageProgress, open_console, say
 from stepsearch.config import load_config
-from stepsearch.data.knowledge_base import MANIFEST_FILE, require_replaceable
-from stepsearch.data.passage_files import read_passages
+from stepsearch.data.knowledge_base import require_replaceable
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.search import Patience
 from stepsearch.search.bm25_search import INDEX_FOLDER, Progress
 from stepsearch.search.corpus_indexing import has_been_indexed, has_been_read, index_beside, put_in_place
 from stepsearch.search.encoders import load_encoder
-from stepsearch.search.stored_passages import ADDED_FOLDER, StoredPassages
+from stepsearch.search.passage_sources import PassageSources
 from stepsearch.types import Passage
 
 _NOTE_EVERY = 1000
@@ -60,15 +58,15 @@ def _index_for_bm25(args: argparse.Namespace, console: Console, then: Callable[[
     started = time.perf_counter()
     # What is wrong with the names is said before hours of reading.
     require_replaceable(args.output)
-    _require_inputs(args.input)
-    passages, sources = chain.from_iterable(map(_passages, args.input)), _sources(args.input)
+    inputs = PassageSources(args.input, args.passage_words)
+    sources = inputs.state()
     if has_been_indexed(args.output, sources):
         say(console, "the passages have been read and indexed for BM25 by a run that was interrupted")
     elif has_been_read(args.output, sources):
         say(console, "the passages have been read by a run that was interrupted: only the index is left to make")
     progress = StageProgress(console, {"index": 1.0})
     with _writing(args.output), progress.running(), progress.stage("index") as advance:
-        unfinished = index_beside(args.output, _counted(passages, advance), sources, _indexed(advance))
+        unfinished = index_beside(args.output, _counted(inputs.read(), advance), sources, _indexed(advance))
     seconds = time.perf_counter() - started
     if then is not None:
         then(unfinished)
@@ -84,26 +82,8 @@ def _writing(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
-
-
-def _require_inputs(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} does not exist: name a file of passages, or a knowledge base, with --input")
-        if path.is_dir() and not (path / MANIFEST_FILE).is_file():
-            raise DataError(f"{path} is a folder and no knowledge base: name the files in it with --input")
-
-
-def _sources(paths: Sequence[Path]) -> str:
-    """Return a text that is another one when an input has been replaced or written to."""
-    files = [path / MANIFEST_FILE if path.is_dir() else path for path in paths]
-    files += [added for path in paths if (added := path / ADDED_FOLDER / MANIFEST_FILE).is_file()]
-    return "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-
-
-def _passages(path: Path) -> Iterable[Passage]:
-    return StoredPassages.open(path) if (path / MANIFEST_FILE).is_file() else read_passages(path)
+        # Not the file's name, which is that of something unfinished beside the folder.
+        raise DataError(f"--output {folder} cannot be written: {error.strerror or error}") from None
 
 
 def _counted(passages: Iterable[Passage], advance: Advance) -> Iterator[Passage]:

@@ -11,6 +11,7 @@ from stepsearch.errors import ConfigError
 from stepsearch.preparation.coverage import NEAR_DUPLICATE
 from stepsearch.preparation.pipeline import CorpusPlan, PreparationReport, prepare_splits
 from stepsearch.preparation.split_sources import FOR_TRAINING, SplitSource, hub_sources, raw_sources
+from stepsearch.search.passage_sources import PassageSources
 
 AUDIT_FILE = "data_audit.json"
 # An audit searches for every one of them, about ten times.
@@ -25,10 +26,13 @@ def run(args: argparse.Namespace) -> None:
         DataError: a raw file is missing or malformed, or the output folder cannot be written.
     """
     folder = args.output_dir
+    if args.corpus is None and args.passage_words is not None:
+        raise ConfigError("--passage-words is for --corpus FOLDER: name one, or leave it out")
     sources = _sources(args)
     if not sources and args.corpus is None:
         raise ConfigError("nothing to prepare: name --raw-musique-dir, --raw-dir, --hf-dataset or --corpus")
-    corpus = CorpusPlan(args.build_knowledge_base, args.corpus, index=not args.without_index)
+    source = None if args.corpus is None else PassageSources([args.corpus], args.passage_words)
+    corpus = CorpusPlan(args.build_knowledge_base, source, index=not args.without_index)
     report = prepare_splits(sources, folder, args.max_train_samples, corpus, report=print)
     if report.splits:
         # An earlier preparation's would not fit.

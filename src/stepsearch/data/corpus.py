@@ -6,6 +6,8 @@ and written where the name ends in `.gz`.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from stepsearch.data.records import Record
 from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.types import Passage
 
+CONTENT_KEYS = frozenset(("contents", "text"))
+"""A passage has one of them."""
+_KEYS_NAMED = 5
+
 
 def read_corpus(path: Path) -> Iterator[Passage]:
     """Yield the passages of a corpus file with their own ids.
 
-    A record may have `text` and maybe `title` instead of `contents`. An id that is its content's hash may occur again,
-    as where two corpora are joined: it is the same passage.
+    A record may have `text` and maybe `title` instead of `contents`, and no `id`, which is then the hash of its
+    content. Such an id may occur again, as where two corpora are joined: it is the same passage.
 
     Raises:
         DataError: the file is missing, damaged or empty, a record is malformed, or another id occurs twice.
@@ -27,8 +33,7 @@ def read_corpus(path: Path) -> Iterator[Passage]:
     seen = SeenHashes()
     for record in read_records(path):
         passage = passage_from_record(record)
-        is_hash = passage.image is None and passage.id == Passage.from_text(passage.text, passage.title).id
-        if not is_hash and not seen.add(passage.id.encode()):
+        if passage.id != passage.content_id and not seen.add(passage.id.encode()):
             raise record.error(f"passage id {passage.id} occurs a second time: give every passage its own")
         yield passage
 
@@ -50,22 +55,35 @@ def passage_to_record(passage: Passage) -> dict[str, Any]:
 
 
 def passage_from_record(record: Record) -> Passage:
-    """Return a corpus record as a passage: the first line of `contents` is the title, in quotes or not.
+    """Return a corpus record as a passage; without `id` (or `_id`) it is named after its content.
 
+    The first line of `contents` is the title, in quotes or not.
     Contents of a single line are text without a title.
 
     Raises:
         DataError: a key is missing or of the wrong type.
     """
-    identifier = record.identifier("id")
     image = record.text("image", default="") or None
-    if "contents" not in record.values and "text" in record.values:
-        return Passage(identifier, record.text("text"), record.text("title", default=""), image=image)
-    contents = record.text("contents")
-    title, line_break, text = contents.partition("\n")
-    if not line_break:
-        return Passage(identifier, contents, image=image)
-    return Passage(identifier, text, _unquoted(title), image=image)
+    title, text = _content(record)
+    # As in BEIR's corpora.
+    id_key = "_id" if "_id" in record.values and "id" not in record.values else "id"
+    passage = Passage(record.identifier(id_key, default=""), text, title, image=image)
+    return passage if passage.id else replace(passage, id=passage.content_id)
+
+
+def _content(record: Record) -> tuple[str, str]:
+    """Return title and text."""
+    if "contents" in record.values:
+        contents = record.text("contents")
+        title, line_break, text = contents.partition("\n")
+        return (_unquoted(title), text) if line_break else ("", contents)
+    if "text" in record.values:
+        return record.text("title", default=""), record.text("text")
+    keys = ", ".join(islice(record.values, _KEYS_NAMED)) + (", …" if len(record.values) > _KEYS_NAMED else "")
+    raise record.error(
+        'a passage is {"id", "contents"} or {"id", "title", "text"}, one record a line or in a list; this record has '
+        + (f"the keys {keys}" if keys else "no key")
+    )
 
 
 def _unquoted(title: str) -> str:

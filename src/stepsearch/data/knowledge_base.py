@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from stepsearch.data.kept_indexes import keep_indexes
+from stepsearch.data.packed_files import not_permitted
 from stepsearch.data.seen_hashes import SeenHashes
 from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import DataError
@@ -35,6 +36,7 @@ KNOWLEDGE_BASE = "knowledge_base"
 FORMAT = "stepsearch-knowledge-base"
 VERSION = 1
 _CHUNK = 4096
+_ANEW = "make it anew with stepsearch index, or with prepare-data --build-knowledge-base"
 PASSAGES_FILE, OFFSETS_FILE, MANIFEST_FILE = "passages.jsonl", "offsets.npy", "manifest.json"
 
 
@@ -86,6 +88,8 @@ class KnowledgeBase(Sequence[Passage]):
             offsets = np.load(folder / OFFSETS_FILE, mmap_mode="r", allow_pickle=False).view(np.ndarray)
             with (folder / PASSAGES_FILE).open("rb") as file:
                 lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except PermissionError as error:
+            raise not_permitted(error) from None
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(folder, f"{error}") from None
         fits = offsets.shape == (manifest["passages"] + 1,) and offsets.dtype == np.int64
@@ -160,13 +164,11 @@ class KnowledgeBaseWriter:
                 self.repeated += 1
 
     def _is_new(self, passage: Passage) -> bool:
-        content = Passage.from_text(passage.text, passage.title).id
-        # One caption may belong to several images.
-        key = content if passage.image is None else f"{content} {passage.image}"
-        if not self._contents.add(key.encode()):
+        content = passage.content_id
+        if not self._contents.add(content.encode()):
             return False
         # An id that is the content's hash needs no second look.
-        return passage.id == key or self._ids.add(passage.id.encode())
+        return passage.id == content or self._ids.add(passage.id.encode())
 
     def _add(self, passage: Passage) -> None:
         fields = {"id": passage.id, "title": passage.title, "text": passage.text}
@@ -237,14 +239,16 @@ def require_replaceable(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         reason = f"has no {MANIFEST_FILE}" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise DataError(
             f"{folder} is no knowledge base: it {reason}; make one with stepsearch index, "
             "or with prepare-data --build-knowledge-base"
-        )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        ) from None
+    except PermissionError as error:
+        raise not_permitted(error) from None
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"{MANIFEST_FILE}: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -252,7 +256,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("version") != VERSION:
         raise DataError(
             f"{folder} is a knowledge base of version {manifest.get('version')} and this program reads version "
-            f"{VERSION}: make it anew with prepare-data --build-knowledge-base"
+            f"{VERSION}: {_ANEW}"
         )
     for key, kind in (("passages", int), ("bytes", int), ("fingerprint", str)):
         if not isinstance(manifest.get(key), kind):
@@ -261,6 +265,4 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _damaged(folder: Path, problem: str) -> DataError:
-    return DataError(
-        f"the knowledge base {folder} is not whole ({problem}): make it anew with prepare-data --build-knowledge-base"
-    )
+    return DataError(f"the knowledge base {folder} is not whole ({problem}): {_ANEW}")

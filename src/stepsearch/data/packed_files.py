@@ -44,8 +44,15 @@ def open_binary(path: Path) -> BinaryIO:
         raise DataError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder: name the file in it") from None
+    except PermissionError as error:
+        raise not_permitted(error) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def not_permitted(error: PermissionError) -> DataError:
+    """Return the error for a file that is there and may not be read, so that nobody makes it anew."""
+    return DataError(f"{error.filename} cannot be read: permission denied; make it readable for the user who runs this")
 
 
 def decode_utf8(raw: bytes, where: str) -> str:

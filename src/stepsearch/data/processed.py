@@ -3,7 +3,8 @@
     [{id, question, answer, answer_aliases, subquestions: [{sub_question, answer, search_queries, golden_id, subject,
       relation}], golden_documents: [{id, title, text}], dataset, hops, type}]
 
-Needed are `question`, `answer` and, in each of `subquestions`, `sub_question` and `search_queries`.
+Needed are `question`, `answer` and, in each of `subquestions`, `sub_question` and `search_queries`; in each of
+`golden_documents`, `text`.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,13 @@ from typing import Any
 
 from stepsearch.data.record_files import write_json_lines, write_json_list
 from stepsearch.data.records import Record
+from stepsearch.errors import DataError
 from stepsearch.types import Passage, Question, SubQuestion
+
+QUESTION_KEYS = frozenset(
+    ("id", "question", "answer", "answer_aliases", "subquestions", "golden_documents", "dataset", "hops", "type")
+)
+SUB_QUESTION_KEYS = frozenset(("sub_question", "answer", "search_queries", "golden_id", "subject", "relation"))
 
 
 def write_processed(path: Path, questions: Iterable[Question]) -> int:
@@ -56,9 +63,10 @@ def question_from_record(record: Record) -> Question:
     """Return an item of the processed format as a question; without `id` it is named after its place.
 
     Raises:
-        DataError: a key is missing, of the wrong type, or names a golden document that is not there.
+        DataError: a key is missing, misspelt, of the wrong type, or names a golden document that is not there.
     """
-    golden = tuple(_golden_passage(document) for document in _optional_records(record, "golden_documents"))
+    record.refuse_misspelt(QUESTION_KEYS)
+    golden = _golden_passages(record)
     golden_ids = {passage.id for passage in golden}
     hops = record.values.get("hops")
     aliases = record.texts("answer_aliases") if "answer_aliases" in record.values else ()
@@ -78,12 +86,23 @@ def _optional_records(record: Record, key: str) -> list[Record]:
     return record.records(key) if key in record.values else []
 
 
+def _golden_passages(record: Record) -> tuple[Passage, ...]:
+    try:
+        return tuple(map(_golden_passage, _optional_records(record, "golden_documents")))
+    except DataError as error:
+        raise DataError(
+            f'{error}; a golden document is {{"id", "title", "text"}}, with the whole text that searches are measured '
+            "against, and the id that it has in the corpus"
+        ) from None
+
+
 def _golden_passage(document: Record) -> Passage:
     passage = Passage.from_text(document.text("text"), document.text("title", default=""))
     return Passage(document.identifier("id", default=passage.id), passage.text, passage.title)
 
 
 def _sub_question(sub: Record, golden_ids: set[str]) -> SubQuestion:
+    sub.refuse_misspelt(SUB_QUESTION_KEYS)
     golden_id = sub.identifier("golden_id", default="") or None
     if golden_id is not None and golden_id not in golden_ids:
         raise sub.error(f"golden_id {golden_id} is none of the question's golden_documents")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stepsearch.data.bamboogle import is_csv, read_bamboogle
 from stepsearch.data.benchmark import Benchmark, Entry, EntryParser, bare_entry, collect, parse_entries
+from stepsearch.data.corpus import CONTENT_KEYS
 from stepsearch.data.hotpotqa import hotpotqa_entry
 from stepsearch.data.musique import musique_entry
 from stepsearch.data.parquet import read_parquet
@@ -52,10 +53,19 @@ def entries_of_records(records: Iterator[Record]) -> Iterator[Entry | None]:
 
 
 def recognise(record: Record) -> tuple[str, EntryParser]:
-    """Return the dataset that a record's keys give away, empty if they do not, and what parses its kind."""
+    """Return the dataset that a record's keys give away, empty if they do not, and what parses its kind.
+
+    Raises:
+        DataError: it is a passage of a corpus.
+    """
     for keys, dataset, parse in _KINDS:
         if keys <= record.values.keys():
             return dataset, parse
+    if "question" not in record.values and not CONTENT_KEYS.isdisjoint(record.values):
+        raise record.error(
+            "this looks like a corpus, of passages and without questions: name a file of questions (a corpus goes to "
+            "stepsearch index --input)"
+        )
     return "", _processed_entry
 
 

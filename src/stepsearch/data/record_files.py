@@ -82,7 +82,7 @@ def _parse(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where} is not whole JSON ({problem_of(error)} at column {error.colno}): mend the record, which has to "
-            "stand whole on its line, or get the file again if it was cut off"
+            "stand whole on its line or in one list with all others, or get the file again if it was cut off"
         ) from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{where} is no JSON that can be read: {error}") from None

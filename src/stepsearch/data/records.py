@@ -1,10 +1,16 @@
 """JSON records that know where they stand, so that every complaint names file, record and key."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from stepsearch.errors import DataError
+
+# `golden_docs` is 0.81 like `golden_documents`.
+_LIKENESS = 0.8
+_SHORTEST_MEANT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,25 @@ class Record:
             DataError: the key is missing or holds no list of objects.
         """
         return [as_record(value, f"{self.where}, {key}[{index}]") for index, value in enumerate(self.items(key))]
+
+    def refuse_misspelt(self, known: frozenset[str]) -> None:
+        """Refuse an unknown key that is nearly a known one which is not there; other unknown keys are left alone.
+
+        Raises:
+            DataError: there is such a key.
+        """
+        for key in self.values:
+            if key not in known:
+                meant = _meant(str(key), known)
+                if meant is not None and meant not in self.values:
+                    raise self.error(f"unknown key {key}; did you mean {meant}?")
+
+
+@lru_cache(maxsize=1024)
+def _meant(key: str, known: frozenset[str]) -> str | None:
+    """Return the known key that another one nearly is; short ones are too near to other words to be meant."""
+    candidates = sorted(name for name in known if len(name) >= _SHORTEST_MEANT)
+    return next(iter(difflib.get_close_matches(key, candidates, n=1, cutoff=_LIKENESS)), None)
 
 
 def as_record(value: Any, where: str) -> Record:

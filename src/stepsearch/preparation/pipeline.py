@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepsearch.data.corpus import read_corpus
 from stepsearch.data.knowledge_base import KNOWLEDGE_BASE, KnowledgeBase, KnowledgeBaseWriter, replace_knowledge_base
 from stepsearch.data.processed import write_processed
 from stepsearch.data.question_files import read_questions
@@ -16,6 +15,7 @@ from stepsearch.errors import DataError
 from stepsearch.preparation.coverage import Match, golden_documents, locate
 from stepsearch.preparation.linking import link
 from stepsearch.preparation.split_sources import DEV, FOR_TRAINING, TEST, TRAIN, SplitSource, raw_sources
+from stepsearch.search.passage_sources import PassageSources
 from stepsearch.types import Passage, Question
 
 PROCESSED_TRAIN, PROCESSED_DEV, PROCESSED_TEST = "train_processed.json", "dev_processed.json", "test_processed.json"
@@ -66,12 +66,12 @@ class CorpusPlan:
 
     Attributes:
         contexts: it has all paragraphs of the questions' contexts.
-        file: a corpus in Search-R1's format, whose passages come first and keep their ids.
+        source: a corpus, whose passages come first and keep their ids.
         index: whether to make the BM25 index.
     """
 
     contexts: bool = False
-    file: Path | None = None
+    source: PassageSources | None = None
     index: bool = True
 
 
@@ -133,7 +133,7 @@ def prepare_splits(
             splits, passages = _write(stage, sources, max_train_samples, corpus, report)
             _publish(stage, output_dir, splits)
     except OSError as error:
-        raise DataError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from None
+        raise DataError(f"{output_dir} cannot be written: {error.strerror or error}") from None
     counts = {name: split.kept for name, split in splits.items()}
     paths = {name: output_dir / PROCESSED[name] for name in splits}
     return PreparationReport(
@@ -198,10 +198,10 @@ def _write(
 ) -> tuple[dict[str, _Split], int | None]:
     """Write everything into the stage; returns the splits by name, and the number of passages."""
     folder = stage / KNOWLEDGE_BASE
-    with KnowledgeBaseWriter(folder) if corpus.contexts or corpus.file else nullcontext() as writer:
-        if writer is not None and corpus.file is not None:
-            writer.add_all(_counted(read_corpus(corpus.file), report))
-            report(f"{KNOWLEDGE_BASE}: {_passages(writer)} from {corpus.file.name}")
+    with KnowledgeBaseWriter(folder) if corpus.contexts or corpus.source else nullcontext() as writer:
+        if writer is not None and corpus.source is not None:
+            writer.add_all(_counted(corpus.source.read(), report))
+            report(f"{KNOWLEDGE_BASE}: {_passages(writer)} from {corpus.source}")
         limits = {TRAIN: max_train_samples}
         contexts = writer if corpus.contexts else None
         splits = {source.split: _Split(source, contexts, limits.get(source.split)) for source in sources}
@@ -215,7 +215,7 @@ def _write(
             )
     if writer is None:
         return splits, None
-    if corpus.file is not None and splits:
+    if corpus.source is not None and splits:
         _link([stage / PROCESSED[name] for name in splits], KnowledgeBase.open(folder), report)
     _index(folder, len(writer), corpus.index, report)
     return splits, len(writer)

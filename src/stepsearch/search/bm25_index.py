@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stepsearch.matching.unspaced import UNSPACED
 from stepsearch.search.bm25_builder import build_postings
 from stepsearch.search.bm25_maxscore import MaxScore
 from stepsearch.search.bm25_postings import Postings
@@ -23,8 +24,7 @@ COMPILED_FROM = 20_000
 
 # Chinese and Japanese put no spaces between words: ideographs and hiragana are words of their own, as in Lucene's
 # standard tokenizer.
-_ALONE = "\u3041-\u3096\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _REMEMBERED_WORDS = 1 << 14
 _bound = attrgetter("bound")

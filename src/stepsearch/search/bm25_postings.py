@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch.data.packed_files import not_permitted
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_vocabulary import Vocabulary, map_array
 
@@ -52,12 +53,17 @@ class Postings:
 
         Raises:
             SearchError: a file is missing, or the files are not whole.
+            DataError: a file may not be read.
         """
         try:
             arrays = {name: map_array(folder / f"{name}.npy") for name in _TYPES}
             vocabulary = Vocabulary.open(folder)
             typed = all(array.dtype.str[1:] in _TYPES[name] for name, array in arrays.items())
             whole = typed and _fit(arrays, len(vocabulary))
+        except FileNotFoundError as error:
+            raise SearchError(f"the BM25 index {folder} lacks {Path(error.filename).name}") from None
+        except PermissionError as error:
+            raise not_permitted(error) from None
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise SearchError(f"the BM25 index {folder} cannot be read ({error})") from None
         if not whole:

@@ -16,6 +16,7 @@ from stepsearch.data.knowledge_base import (
     replace_knowledge_base,
     require_replaceable,
 )
+from stepsearch.data.packed_files import not_permitted
 from stepsearch.data.whole_files import replace_folder
 from stepsearch.errors import SearchError
 from stepsearch.search.bm25_builder import build_postings
@@ -254,7 +255,10 @@ def _write_added(knowledge_base: KnowledgeBase, added: Iterable[Passage]) -> Non
 
 def _open_index(knowledge_base: KnowledgeBase) -> BM25Index:
     _check_manifest(knowledge_base)
-    index = BM25Index.open(knowledge_base.folder / INDEX_FOLDER)
+    try:
+        index = BM25Index.open(knowledge_base.folder / INDEX_FOLDER)
+    except SearchError as error:
+        raise SearchError(f"{error}: {_how_to_mend(knowledge_base)}") from None
     if len(index) != len(knowledge_base):
         raise _unusable(knowledge_base, "does not have one entry for each passage")
     return index
@@ -268,6 +272,8 @@ def _check_manifest(knowledge_base: KnowledgeBase) -> None:
     path = knowledge_base.folder / INDEX_FOLDER / MANIFEST_FILE
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise not_permitted(error) from None
     except OSError:
         raise _unusable(knowledge_base, "is missing") from None
     except ValueError:
@@ -277,8 +283,14 @@ def _check_manifest(knowledge_base: KnowledgeBase) -> None:
 
 
 def _unusable(knowledge_base: KnowledgeBase, problem: str) -> SearchError:
-    folder = knowledge_base.folder
     return SearchError(
-        f"the BM25 index {folder / INDEX_FOLDER} {problem}: make it anew with prepare-data --build-knowledge-base, or "
-        f"with stepsearch index --input {folder} --output {folder}"
+        f"the BM25 index {knowledge_base.folder / INDEX_FOLDER} {problem}: {_how_to_mend(knowledge_base)}"
+    )
+
+
+def _how_to_mend(knowledge_base: KnowledgeBase) -> str:
+    folder = knowledge_base.folder
+    return (
+        f"make it anew with stepsearch index --input {folder} --output {folder}, or with prepare-data "
+        "--build-knowledge-base"
     )

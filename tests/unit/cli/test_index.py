@@ -47,7 +47,7 @@ def test_an_interrupted_run_does_not_read_again_what_it_had_read(
     folder = text.parent / "kb"
     assert not folder.exists()
     with monkeypatch.context() as patched:
-        patched.setattr("stepsearch.cli.index.read_passages", interrupt)
+        patched.setattr("stepsearch.search.passage_sources.read_passages", interrupt)
         assert main(interrupted) == 0
     assert "only the index is left to make" in capsys.readouterr().out
     assert len(KnowledgeBase.open(folder)) == 3
@@ -82,7 +82,10 @@ def test_what_cannot_be_read_or_replaced_is_refused(text: Path, capsys: pytest.C
     assert main(["index", "--input", str(text.parent / "none"), "--output", str(text.parent / "kb")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert main(["index", "--input", str(text.parent / "own"), "--output", str(text.parent / "kb")]) == 2
-    assert "is a folder and no knowledge base: name the files in it" in capsys.readouterr().err
+    assert (
+        "is a folder and no knowledge base, and has no .txt or .md files: name the files in it"
+        in capsys.readouterr().err
+    )
     assert not (text.parent / "kb").exists()
     assert main(["search", "fox", "--index", str(text.parent / "none")]) == 2
     assert "is not there" in capsys.readouterr().err
@@ -101,3 +104,62 @@ def test_any_text_can_be_asked_for(text: Path, capsys: pytest.CaptureFixture[str
     assert "Einstein" in capsys.readouterr().out
     assert main(["search", "首都在哪里", "--index", folder]) == 0
     assert "北京" in capsys.readouterr().out
+
+
+def test_a_folder_of_texts_is_cut_into_passages(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manuals, folder = text.parent / "manuals", text.parent / "kb"
+    (manuals / "care").mkdir(parents=True)
+    (manuals / "care" / "oil.md").write_text("# Oiling\n\nOil it once a year.\n\nUse light oil.\n", encoding="utf-8")
+    command = ["index", "--input", str(manuals), str(text), "--output", str(folder)]
+    assert main(command) == 0
+    assert KnowledgeBase.open(folder)[0].id == "manuals/care/oil.md#1"
+    assert len(KnowledgeBase.open(folder)) == 1 + 3
+    assert main([*command, "--passage-words", "5"]) == 0
+    assert [passage.text for passage in KnowledgeBase.open(folder)][:2] == [
+        "# Oiling\n\nOil it once a year.",
+        "Use light oil.",
+    ]
+    capsys.readouterr()
+    prepared = ["prepare-data", "--corpus", str(manuals), "--output-dir", str(text.parent / "out")]
+    assert main([*prepared, "--passage-words", "5"]) == 0
+    assert "knowledge_base: 2 passages from manuals" in capsys.readouterr().out
+
+
+def test_folders_that_give_no_passages_or_shared_ids_are_refused(
+    text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parent in ("a", "b"):
+        (text.parent / parent / "docs").mkdir(parents=True)
+        (text.parent / parent / "docs" / "x.md").write_text(f"Text of {parent}.", encoding="utf-8")
+    output = ["--output", str(text.parent / "kb")]
+    inputs = [str(text.parent / parent / "docs") for parent in ("a", "b")]
+    assert main(["index", "--input", *inputs, *output]) == 2
+    assert "two folders are called docs" in capsys.readouterr().err
+    for command in (["index", "--input", str(text), *output], ["prepare-data", "--output-dir", str(text.parent / "p")]):
+        assert main([*command, "--passage-words", "50"]) == 2
+        assert "--passage-words is for" in capsys.readouterr().err
+    assert not (text.parent / "kb").exists()
+
+
+def test_a_file_that_is_written_to_between_two_runs_is_read_again(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manuals = text.parent / "manuals"
+    manuals.mkdir()
+    (manuals / "a.md").write_text("Old.", encoding="utf-8")
+    command = ["index", "--input", str(manuals), "--output", str(text.parent / "kb")]
+    with monkeypatch.context() as patched:
+        patched.setattr(BM25SearchEngine, "build", interrupt)
+        assert main(command) == 130
+    (manuals / "a.md").write_text("Newer.", encoding="utf-8")
+    assert main(command) == 0
+    assert [passage.text for passage in KnowledgeBase.open(text.parent / "kb")] == ["Newer."]
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    unprivileged_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (unprivileged_folder / "a.txt").write_text("A red fox.\n", encoding="utf-8")
+    (unprivileged_folder / "mine").mkdir(0o555)
+    for parent in ("a.txt", "mine"):
+        output = unprivileged_folder / parent / "kb"
+        assert main(["index", "--input", str(unprivileged_folder / "a.txt"), "--output", str(output)]) == 2
+        assert f"error: --output {output} cannot be written: " in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_an_interrupted_run_encodes_only_what_is_left(
     assert not (tmp_path / "kb").exists()
     with monkeypatch.context() as patched:
         patched.setattr(TextEncoder, "encode_passages", encode_and_note)
-        patched.setattr("stepsearch.cli.index.read_passages", unwanted)
+        patched.setattr("stepsearch.search.passage_sources.read_passages", unwanted)
         patched.setattr(BM25SearchEngine, "build", unwanted)
         assert run("kb") == 0
     assert encoded == texts[2:]

@@ -38,6 +38,25 @@ def test_title_and_text_may_stand_apart():
     assert passage_from_record(Record({"id": "a", "title": "T", "text": "b"}, "here")) == Passage("a", "b", "T")
 
 
+@pytest.mark.parametrize("key", [{}, {"id": None}, {"id": ""}])
+def test_a_passage_without_an_id_is_named_after_its_content(key, tmp_path):
+    lines = [
+        {"title": "T", "text": "b"},
+        {"contents": "b"},
+        {"title": "T", "text": "b"},
+        {"text": "b", "image": "b.png"},
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(key | line) + "\n" for line in lines), encoding="utf-8")
+    titled, bare = Passage.from_text("b", "T"), Passage.from_text("b")
+    image = Passage(f"{bare.id} b.png", "b", image="b.png")
+    assert list(read_corpus(tmp_path / "c.jsonl")) == [titled, bare, titled, image]
+    assert list(KnowledgeBase.create(tmp_path / "kb", read_corpus(tmp_path / "c.jsonl"))) == [titled, bare, image]
+
+
+def test_ids_as_beir_calls_them():
+    assert passage_from_record(Record({"_id": "doc7", "title": "", "text": "b"}, "here")) == Passage("doc7", "b")
+
+
 def test_what_is_written():
     assert passage_to_record(PASSAGES[0]) == {"id": "0", "contents": '"Up"\nUp is a film.\nIt is by Ann.'}
     assert passage_to_record(Passage("1", "x", "a\nb"))["contents"] == '"a b"\nx'
@@ -82,11 +101,16 @@ def test_a_knowledge_base_keeps_the_ids_and_each_content_once(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([{"id": "0"}], r"c\.jsonl, line 1: key 'contents' is missing"),
-        ([{"contents": "x"}], "line 1: key 'id' is missing"),
+        (
+            [{"id": "0", "body": "x"}],
+            r"c\.jsonl, line 1: a passage is .*\"contents\".* or .*\"text\".*; this record has the keys id, body$",
+        ),
+        ([{"data": [{"id": "0", "text": "x"}]}], "or in a list; this record has the keys data$"),
+        ([{f"prod-{number}": "x" for number in range(9)}], "has the keys prod-0, prod-1, prod-2, prod-3, prod-4, …$"),
+        ([{"id": "0", "text": "x"}, {}], "line 2: a passage is .* this record has no key"),
         ([{"id": "0", "contents": 3}], "line 1: key 'contents' must hold a text, not a number"),
         ([{"id": "0", "contents": "a"}, {"id": 0, "contents": "b"}], "line 2: passage id 0 occurs a second time"),
-        ([{"id": None, "contents": "a"}], "line 1: key 'id' must hold a text, not null"),
+        ([{"id": 0.5, "contents": "a"}], "line 1: key 'id' must hold a text, not a number"),
     ],
 )
 def test_malformed_passages_are_named(lines, message, tmp_path):

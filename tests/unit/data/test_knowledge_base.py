@@ -120,7 +120,7 @@ def test_half_present_folder(name, damage, folder):
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(b"" if damage == "empty" else content[:-10])
-    with pytest.raises(DataError, match=r"is not whole .*: make it anew with prepare-data"):
+    with pytest.raises(DataError, match=r"is not whole .*: make it anew with stepsearch index, or with prepare"):
         KnowledgeBase.open(folder)
 
 
@@ -138,6 +138,14 @@ def test_bad_manifest(manifest, message, folder):
     (folder / "manifest.json").write_text(manifest, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         KnowledgeBase.open(folder)
+
+
+@pytest.mark.parametrize("name", ["passages.jsonl", "offsets.npy", "manifest.json"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(name, unprivileged_folder):
+    KnowledgeBase.create(unprivileged_folder / "kb", PASSAGES)
+    (unprivileged_folder / "kb" / name).chmod(0)
+    with pytest.raises(DataError, match=rf"kb/{name} cannot be read: permission denied; make it readable"):
+        KnowledgeBase.open(unprivileged_folder / "kb")
 
 
 def test_offsets_of_another_type(folder):

@@ -53,3 +53,32 @@ def test_questions_without_paragraphs_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "bare.jsonl").write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(DataError, match="without paragraphs"):
         list(read_passages(tmp_path / "bare.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.md", b"# Pump\n\nIt pumps."),
+        ("a.md", b"[a link](b.md)"),
+        ("a.csv", b"id,text\n1,fox"),
+        ("a.pdf", b"%PDF-1.7\n\xe2\xe3"),
+        ("a.csv.gz", gzip.compress(b"id,text\n")),
+        ("a.md", b""),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_is_read(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} is of no kind that passages are read from: name a \.jsonl .* folder"):
+        read_passages(tmp_path / name)
+
+
+def test_records_are_read_whatever_their_files_name(tmp_path: Path) -> None:
+    as_list = "[\n " + CORPUS.replace("\n", ",", 1) + "]"
+    for name, content in (("wiki.part-00", CORPUS), ("a.data", as_list), ("wiki", CORPUS)):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert [passage.id for passage in read_passages(tmp_path / name)] == ["7", "8"]
+    (tmp_path / "b.jsonl").write_text("id, text", encoding="utf-8")
+    with pytest.raises(DataError, match=r"b\.jsonl, line 1 is not whole JSON"):
+        read_passages(tmp_path / "b.jsonl")
+    (tmp_path / "C.TXT").write_text("fox\nhen\n", encoding="utf-8")
+    assert [passage.text for passage in read_passages(tmp_path / "C.TXT")] == ["fox", "hen"]

@@ -3,9 +3,12 @@ import json
 import pytest
 
 from stepsearch.data.musique import read_musique
-from stepsearch.data.processed import write_processed
+from stepsearch.data.processed import QUESTION_KEYS, SUB_QUESTION_KEYS, write_processed
 from stepsearch.data.question_files import read_questions
+from stepsearch.data.record_files import read_records
+from stepsearch.data.records import Record
 from stepsearch.data.two_wiki import read_two_wiki
+from stepsearch.data.verl_rows import ROW_SHAPE
 from stepsearch.errors import DataError
 
 
@@ -37,6 +40,8 @@ def test_what_is_written(musique_record, write_jsonl, tmp_path):
         "hops",
         "type",
     ]
+    assert item.keys() == QUESTION_KEYS
+    assert item["subquestions"][0].keys() == SUB_QUESTION_KEYS
     assert item["answer_aliases"] == ["Roma", "Rome"]
     assert item["subquestions"][0] == {
         "sub_question": "Up >> screenwriter",
@@ -83,7 +88,14 @@ def test_failure_while_writing_leaves_the_old_file(musique_record, write_jsonl, 
             {"subquestions": [{"sub_question": "s", "search_queries": [], "golden_id": "d"}]},
             "golden_id d is none of the question's golden_documents",
         ),
-        ({"golden_documents": [{"title": "t"}]}, r"golden_documents\[0\]: key 'text' is missing"),
+        (
+            {"golden_documents": [{"id": "prod-0"}]},
+            r"record 1, golden_documents\[0\]: key 'text' is missing; a golden document is .*whole text.* and the id",
+        ),
+        (
+            {"golden_documents": ["prod-0"]},
+            r"golden_documents\[0\] must be a JSON object, not a text; a golden document is .*whole text.* and the id",
+        ),
         ({"hops": "two"}, "key 'hops' must hold a whole number"),
     ],
 )
@@ -92,3 +104,62 @@ def test_malformed_item(change, message, tmp_path):
     path.write_text(json.dumps([{"question": "q", "answer": "a"} | change]), encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_questions(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"golden_docs": []}, r"items\.json, record 1: unknown key golden_docs; did you mean golden_documents\?$"),
+        ({"subquestons": []}, r"record 1: unknown key subquestons; did you mean subquestions\?$"),
+        ({"sub_questions": []}, r"did you mean subquestions\?$"),
+        (
+            {"subquestions": [{"sub_question": "s", "search_queries": [], "golden_ids": "d"}]},
+            r"record 1, subquestions\[0\]: unknown key golden_ids; did you mean golden_id\?$",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_not_passed_over(change, message, tmp_path):
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps([{"question": "q", "answer": "a"} | change]), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_questions(path)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {
+            "_id": "7",
+            "level": "hard",
+            "evidence": [],
+            "documents": [],
+            "qtype": "bridge",
+            "question_id": 3,
+            "answers": [],
+        },
+        # The key that is meant is there: the other is the user's own.
+        {"golden_documents": [], "golden_docs": [], "question_": "q"},
+    ],
+)
+def test_other_keys_are_left_alone(more, tmp_path):
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps([{"question": "q", "answer": "a"} | more]), encoding="utf-8")
+    assert len(read_questions(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "musique_ans_v1.0_dev.sample100.jsonl",
+        "hotpot_dev_distractor_v1.sample100.json",
+        "2wikimultihop_dev.sample.json",
+        "bamboogle_test.sample60.jsonl",
+    ],
+)
+def test_no_published_record_has_a_key_that_is_taken_for_a_misspelt_one(name, real_data):
+    for record in read_records(real_data / name):
+        record.refuse_misspelt(QUESTION_KEYS)
+
+
+def test_no_column_of_search_r1_or_verl_is_taken_for_a_misspelt_one():
+    Record(ROW_SHAPE | ROW_SHAPE["extra_info"], "here").refuse_misspelt(QUESTION_KEYS)

@@ -48,7 +48,13 @@ def test_a_record_of_another_kind_is_named(write_jsonl, musique_record):
 
 def test_questions_about_nothing(write_jsonl):
     with pytest.raises(DataError, match="line 1: key 'question' is missing"):
-        read_questions(write_jsonl({"text": "x"}))
+        read_questions(write_jsonl({"answer": "x"}))
+
+
+@pytest.mark.parametrize("passage", [{"id": "1", "contents": "x"}, {"id": "1", "title": "T", "text": "x"}])
+def test_a_corpus_is_told_from_questions(passage, write_jsonl):
+    with pytest.raises(DataError, match=r"line 1: this looks like a corpus, .*: name a file of questions"):
+        read_questions(write_jsonl(passage))
 
 
 def test_lines_load_with_datasets(real_data, tmp_path, monkeypatch):

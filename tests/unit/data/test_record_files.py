@@ -23,5 +23,7 @@ def test_a_broken_line_is_named_once(line: str, problem: str, end: str, tmp_path
     path = tmp_path / "shown.jsonl"
     path.write_bytes(f'{{"text": "Max"}}\n{line}{end}'.encode())
     words = re.escape(f"{path}, line 2 is not whole JSON ({problem}): mend the record, which has to stand whole on its")
-    with pytest.raises(DataError, match=f"^{words} line, or get the file again if it was cut off$"):
+    with pytest.raises(
+        DataError, match=f"^{words} line or in one list with all others, or get the file again if it was cut off$"
+    ):
         list(read_records(path))

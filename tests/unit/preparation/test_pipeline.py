@@ -15,6 +15,7 @@ from stepsearch.preparation import prepare
 from stepsearch.preparation.pipeline import CorpusPlan, prepare_splits
 from stepsearch.preparation.split_sources import hub_sources, raw_sources
 from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search.passage_sources import PassageSources
 from stepsearch.types import Passage
 
 TRAIN, DEV, TEST = (f"musique_ans_v1.0_{split}.jsonl" for split in ("train", "dev", "test"))
@@ -239,7 +240,7 @@ def test_a_corpus_alone(tmp_path):
     passages = [Passage(str(number), f"text {number}", f"title {number}") for number in range(3)]
     write_corpus(tmp_path / "corpus.jsonl.gz", passages)
     lines = []
-    plan = CorpusPlan(file=tmp_path / "corpus.jsonl.gz")
+    plan = CorpusPlan(source=PassageSources([tmp_path / "corpus.jsonl.gz"]))
     result = prepare_splits([], tmp_path / "out", None, plan, lines.append)
     assert (result.passages, result.splits) == (3, {})
     assert list(KnowledgeBase.open(result.knowledge_base)) == passages
@@ -250,7 +251,7 @@ def test_a_corpus_alone(tmp_path):
 def test_a_corpus_with_the_questions_paragraphs(raw, tmp_path):
     shared = Passage("17", "Every context has this.", "Shared")
     write_corpus(tmp_path / "corpus.jsonl", [shared, Passage("18", "Else.")])
-    plan = CorpusPlan(contexts=True, file=tmp_path / "corpus.jsonl", index=False)
+    plan = CorpusPlan(contexts=True, source=PassageSources([tmp_path / "corpus.jsonl"]), index=False)
     lines = []
     result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, plan, lines.append)
     # Of nine paragraphs one is in the corpus, and keeps the corpus's id.
@@ -268,7 +269,7 @@ def test_golden_documents_take_the_ids_that_the_corpus_gives_them(raw, tmp_path)
         tmp_path / "corpus.jsonl", [Passage("17", "Ann Alpha  is ĕrudite.", "A. Alpha"), Passage("18", "Else.")]
     )
     lines = []
-    plan = CorpusPlan(file=tmp_path / "corpus.jsonl")
+    plan = CorpusPlan(source=PassageSources([tmp_path / "corpus.jsonl"]))
     result = prepare_splits(raw_sources(raw, "musique"), tmp_path / "out", None, plan, lines.append)
     first = read_questions(result.train_path)[0]
     book, ann = first.golden_passages
@@ -283,7 +284,7 @@ def test_a_damaged_corpus_leaves_what_was_there(raw, tmp_path):
     before = digests(tmp_path / "out")
     (tmp_path / "corpus.jsonl").write_text('{"id": "0", "contents": "x"}\n{"id": "1", "con', encoding="utf-8")
     with pytest.raises(DataError, match=r"corpus\.jsonl, line 2 is not whole JSON"):
-        prepare_splits([], tmp_path / "out", None, CorpusPlan(file=tmp_path / "corpus.jsonl"), str)
+        prepare_splits([], tmp_path / "out", None, CorpusPlan(source=PassageSources([tmp_path / "corpus.jsonl"])), str)
     assert digests(tmp_path / "out") == before
 
 

@@ -201,7 +201,7 @@ def test_building_again_leaves_nothing_behind(folder: Path) -> None:
 
 def test_a_knowledge_base_without_an_index_says_how_to_make_one(tmp_path: Path) -> None:
     KnowledgeBase.create(tmp_path / "kb", PASSAGES)
-    with pytest.raises(SearchError, match=r"bm25 is missing: make it anew with prepare-data --build-knowledge-base"):
+    with pytest.raises(SearchError, match=r"bm25 is missing: make it anew with stepsearch index --input .*kb"):
         BM25SearchEngine.open(tmp_path / "kb")
 
 
@@ -217,6 +217,27 @@ def test_a_damaged_manifest_is_refused(folder: Path, content: str) -> None:
     (folder / "bm25" / "stepsearch.json").write_text(content, encoding="utf-8")
     with pytest.raises(SearchError, match="make it anew"):
         BM25SearchEngine.open(folder)
+
+
+@pytest.mark.parametrize("name", ["documents.npy", "words.bin"])
+def test_an_index_that_lacks_a_file_says_how_to_make_it_anew(folder: Path, name: str) -> None:
+    (folder / "bm25" / name).unlink()
+    with pytest.raises(SearchError, match=rf"bm25 lacks {name}: make it anew with stepsearch index --input {folder} "):
+        BM25SearchEngine.open(folder)
+
+
+def test_a_cut_index_says_how_to_make_it_anew(folder: Path) -> None:
+    (folder / "bm25" / "documents.npy").write_bytes(b"")
+    with pytest.raises(SearchError, match=r"bm25 cannot be read \(.*\): make it anew with stepsearch index"):
+        BM25SearchEngine.open(folder)
+
+
+@pytest.mark.parametrize("name", ["documents.npy", "stepsearch.json"])
+def test_an_index_that_may_not_be_read_is_not_called_damaged(unprivileged_folder: Path, name: str) -> None:
+    BM25SearchEngine.create(unprivileged_folder / "kb", PASSAGES).close()
+    (unprivileged_folder / "kb" / "bm25" / name).chmod(0)
+    with pytest.raises(DataError, match=rf"{name} cannot be read: permission denied"):
+        BM25SearchEngine.open(unprivileged_folder / "kb")
 
 
 def test_what_is_no_knowledge_base_is_refused(tmp_path: Path) -> None:
