@@ -8,7 +8,7 @@ VLLM_VENV := .venv-vllm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-verl test-engines check format bench clean
+.PHONY: help setup quickstart test test-verl test-engines check format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,6 +32,8 @@ $(VLLM_VENV)/.installed: requirements-vllm.txt pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -r requirements-vllm.txt
 	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps -e .
 	@touch $@
+
+setup: $(VENV)/.core ## Set up .venv, and no more
 
 quickstart: $(VENV)/.core ## Set up, then train and evaluate a tiny search agent (minutes, no download of models)
 	$(BIN)/stepsearch quickstart

@@ -45,6 +45,20 @@ def test_a_refused_command_leaves_no_folder_behind(refuse: Refuse, tmp_path: Pat
     assert (tmp_path / "users").is_dir()
 
 
+def test_a_model_that_remembers_no_search_is_said_to_before_wikipedia_fails(
+    qwen_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/w/api.php"
+    (tmp_path / "own.yaml").write_text(f"search: {{retries: 0, wiki: {{url: '{nobody}'}}}}")
+    asked = ["inference", "--model-path", str(qwen_folder), "--mode", "single", "--question", "Who?"]
+    assert main([*asked, "--config", str(tmp_path / "own.yaml")]) == 2
+    printed = capsys.readouterr()
+    said = f"search: wiki, en.wikipedia.org: {qwen_folder} remembers no search settings; name a corpus with"
+    assert said in " ".join(printed.out.split())
+    assert f"search.engine_type wiki: {nobody} failed after 1 try" in printed.err
+
+
 class TestPrepareData:
     def test_missing_files_are_named_with_where_they_are_published(self, refuse: Refuse, tmp_path: Path) -> None:
         line = refuse("prepare-data", "--raw-musique-dir", tmp_path, "--output-dir", tmp_path / "out")

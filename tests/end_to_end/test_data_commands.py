@@ -72,6 +72,20 @@ def test_a_corpus_goes_in_and_out(run: Run, world: Path, tmp_path: Path) -> None
     assert list(KnowledgeBase.open(tmp_path / "again" / "knowledge_base")) == passages
 
 
+def test_no_command_writes_over_what_it_reads(refuse: Run, world: Path, tmp_path: Path) -> None:
+    questions = Path(shutil.copy(world / "data" / "dev_processed.json", tmp_path / "mine.json"))
+    before, same = questions.read_bytes(), tmp_path / "." / "mine.json"
+    knowledge_base = world / "data" / "knowledge_base"
+    for command in (
+        ("export", "--input", questions, "--format", "processed"),
+        ("export", "--input", world / "data" / "train_processed.json", questions, "--format", "jsonl"),
+        ("audit", "--data", questions, "--knowledge-base", knowledge_base),
+        ("audit", "--data", world / "data" / "train_processed.json", "--train", questions),
+    ):
+        assert refuse(*command, "--output", same) == f"error: the output {same} is one of the inputs: name another file"
+    assert questions.read_bytes() == before
+
+
 def test_an_incomplete_knowledge_base_is_found_out_and_completed(run: Run, world: Path, tmp_path: Path) -> None:
     dev = world / "data" / "dev_processed.json"
     golden = {passage.id for question in read_questions(dev) for passage in question.golden_passages}

@@ -127,6 +127,68 @@ def test_what_it_will_not_mix(
     assert "without its settings (evaluation.json)" in capsys.readouterr().err
 
 
+def test_questions_of_ones_own(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The processed format, with the knowledge base beside it, under the name that the questions have; gone on with."""
+    data, rest = world / "data", ["--output-dir", str(tmp_path / "out"), "--max-questions", "6"]
+    argv = ["evaluate", "--model-path", "scripted:reference", "--data", str(data / "dev_processed.json"), *rest]
+    assert main(argv) == 0
+    assert f"knowledge base {data / 'knowledge_base'} beside the data file" in " ".join(capsys.readouterr().out.split())
+    measured = summary_of(tmp_path / "out")["datasets"]["musique"]
+    assert (measured["count"], measured["predictions"]) == (6, "predictions_musique.jsonl")
+    assert measured["file"] == str(data / "dev_processed.json")
+    # Golden documents and hops are the questions' own, and the sub-questions' queries find them.
+    assert measured["golden_recall_count"] == sum(measured["count_by_hops"].values()) == 6
+    assert measured["golden_recall"] > 0.5
+    assert main([*argv, "--resume"]) == 0
+    assert main([*argv, "--resume", "--knowledge-base", str(data / "knowledge_base")]) == 0
+    capsys.readouterr()
+    other = [*argv[:4], str(data / "train_processed.json"), *rest, "--resume"]
+    assert main(other) == 2
+    assert "(questions.musique=" in capsys.readouterr().err
+    assert main(["compare-results", str(tmp_path / "out"), str(tmp_path / "out")]) == 0
+
+
+def test_several_files_and_a_benchmark_with_one_corpus(
+    world: Path, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "mine.jsonl"
+    bare.write_text('{"id": "1", "question": "Who?", "golden_answers": ["yes"]}\n', encoding="utf-8")
+    hotpot = real_data / "hotpot_dev_distractor_v1.sample100.json"
+    flags = ["--output-dir", str(tmp_path / "out"), "--max-questions", "2", "--musique-dir", str(world / "raw")]
+    argv = ["evaluate", "--model-path", "scripted:no-search", *flags, "--data", str(bare)]
+    assert main([*argv, str(hotpot)]) == 0
+    datasets = summary_of(tmp_path / "out")["datasets"]
+    assert {name: of["count"] for name, of in datasets.items()} == {"musique": 2, "mine": 1, "hotpotqa": 2}
+    assert datasets["mine"]["em"] == 1
+    results = tmp_path / "out" / "results"
+    assert len(lines_of(results / "predictions_mine.jsonl")) == 1
+    assert "| mine |" in (results / "evaluation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "there is nothing to evaluate on: add --data FILE"),
+        (("--datasets", "musique"), "--datasets needs the folder that holds their files: add --musique-dir DIR"),
+        (("--data", "train_processed.json", "dev_processed.json"), "are both called musique"),
+        (("--data", "none.json"), "none.json"),
+    ],
+)
+def test_questions_that_cannot_be_evaluated_on(
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(world / "data")
+    argv = ["evaluate", "--model-path", "scripted:no-search", "--output-dir", str(tmp_path / "out"), *flags]
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

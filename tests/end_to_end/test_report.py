@@ -130,6 +130,11 @@ def test_a_mistake_is_one_line_and_leaves_no_page(tmp_path: Path, capsys: pytest
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {results / 'evaluation_summary.json'} cannot be read")
     assert not (results / "report.html").exists()
+    questions = tmp_path / "questions.json"
+    questions.write_text("[]", encoding="utf-8")
+    assert main(["report", "--results", str(results), "--output", str(questions)]) == 2
+    assert "name a file that ends in .html" in capsys.readouterr().err
+    assert questions.read_text(encoding="utf-8") == "[]"
 
 
 def open_view(page: Any, name: str) -> None:

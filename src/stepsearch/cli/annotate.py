@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
         if args.dry_run:
             _say_estimate(questions, args, settings, cache, budget, console)
             return
-        _check_output(args.input, args.output)
+        # Before anything is paid for.
+        require_writable(args.output, [args.input])
         engines = _open_engines(args)
         endpoint = ChatEndpoint(settings, cache, budget)
         try:
@@ -114,13 +115,6 @@ def _prices(args: argparse.Namespace) -> Prices | None:
     if args.prompt_price is None or args.completion_price is None:
         raise ConfigError("--prompt-price and --completion-price go together: set both")
     return Prices(args.prompt_price, args.completion_price)
-
-
-def _check_output(source: Path, output: Path) -> None:
-    """Refuse what would only fail when everything is paid for."""
-    if output.exists() and output.samefile(source):
-        raise ConfigError(f"--output {output} is the input: name another file")
-    require_writable(output)
 
 
 def _open_engines(args: argparse.Namespace) -> dict[str, GuardedSearch]:

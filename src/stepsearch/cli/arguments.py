@@ -47,7 +47,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Commands]:
     _warm_start(_command(commands, "warm-start", "Let any model learn the form of an episode from demonstrations."))
     _train(_command(commands, "train", "Train a policy with StePPO."))
     _compare(_command(commands, "compare", "Compare training methods, or any two configs, over several seeds."))
-    _evaluate(_command(commands, "evaluate", "Measure EM and F1 on the benchmarks."))
+    _evaluate(_command(commands, "evaluate", "Measure EM and F1 on benchmarks, or on questions of your own."))
     _compare_results(_command(commands, "compare-results", "Compare two evaluations question by question."))
     _report(_command(commands, "report", "Show an evaluation, and every trajectory, as one page for a browser."))
     _inference(_command(commands, "inference", "Ask a trained policy and watch it search."))
@@ -234,13 +234,19 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         help="A trained model, any causal LM by folder or hub name, openai:MODEL behind OPENAI_BASE_URL, or "
         "scripted:reference.",
     )
-    add("--datasets", nargs="+", choices=DATASETS, default=["musique"], metavar="NAME", help=_names())
-    add("--musique-dir", type=Path, required=True, metavar="DIR", help="The benchmarks' files.")
+    add("--data", type=Path, nargs="+", metavar="FILE", help="Questions of your own, in any format that is read.")
+    add("--datasets", nargs="+", choices=DATASETS, metavar="NAME", help=f"{_names()} Default: musique.")
+    add("--musique-dir", type=Path, metavar="DIR", help="The benchmarks' files, for --datasets.")
     add("--output-dir", type=Path, required=True, metavar="DIR", help="Summary, tables, pictures and predictions.")
     add("--compare-baselines", action="store_true", help="Also measure six other ways of answering.")
     add("--compare-model", action="append", default=[], metavar="NAME=DIR", help="Also measure another model.")
     add("--judge", metavar="MODEL", help="Also ask a model behind OPENAI_BASE_URL whether each answer is right.")
-    add("--knowledge-base", type=Path, metavar="DIR", help="Search here, not in the files' contexts.")
+    add(
+        "--knowledge-base",
+        type=Path,
+        metavar="DIR",
+        help="Search here. Default: knowledge_base/ beside the data, else the files' contexts.",
+    )
     add("--max-questions", type=positive, metavar="N", help="Only the first N questions of each dataset.")
     add("--samples", type=positive, default=1, metavar="K", help="Episodes of every question, each with its own seed.")
     add("--temperature", type=float, metavar="T", help="Of the sampling: evaluation.temperature; 0 is greedy.")
@@ -260,7 +266,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     add("--results", type=Path, required=True, metavar="DIR", help="Output folder of an evaluation.")
     add("--beside", type=Path, metavar="DIR", help="That of another, side by side on the same questions.")
     add("--training-logs", type=Path, metavar="DIR", help="The `logs` folder of a training run: curves, episodes.")
-    add("--output", type=Path, metavar="FILE", help="The page; default: report.html in the results.")
+    add("--output", type=Path, metavar="FILE", help="The page, a .html file; default: report.html in the results.")
     add("--max-trajectories", type=positive, default=6000, metavar="N", help="To read; figures are over all.")
 
 

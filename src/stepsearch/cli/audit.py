@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     if args.complete and folder is None:
         raise ConfigError("--complete needs the knowledge base that is to be completed: --knowledge-base DIR")
     if args.output is not None:
-        require_writable(args.output)
+        require_writable(args.output, [*args.data, *(args.train or [])])
     questions = read_all(args.data, args.max_questions)
     report: dict[str, Any] = {"data": [str(path) for path in args.data], "questions": len(questions)}
     if folder is not None:

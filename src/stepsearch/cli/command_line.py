@@ -22,6 +22,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser, commands = build_parser()
     with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
     flags, overrides = _split_overrides(argv, with_value)
+    if flags and (near := difflib.get_close_matches(flags[0], commands.choices, n=1)) and flags[0] not in near:
+        parser.error(f"there is no command {flags[0]}; did you mean {near[0]}?")
     if flags and flags[0] in commands.choices:
         _refuse_unknown_flags(commands.choices[flags[0]], flags[1:])
     args = parser.parse_args(flags)
@@ -45,6 +47,10 @@ def _refuse_unknown_flags(command: argparse.ArgumentParser, flags: Sequence[str]
     known = [name for action in command._actions for name in action.option_strings]
     for flag in takewhile(lambda flag: flag != "--", flags):
         name = flag.partition("=")[0]
+        if name.startswith("--") and "." in name:
+            command.error(f"{name}: a setting is given without dashes, as {name.removeprefix('--')}=VALUE")
+        if flag == "=":
+            command.error("a setting is given without spaces, as section.key=VALUE")
         if name.startswith("--") and name != "--" and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             command.error(f"unrecognized arguments: {name}" + (f"; did you mean {near[0]}?" if near else ""))

@@ -1,4 +1,4 @@
-"""`stepsearch evaluate`: how good a model is on the benchmarks, and how it compares."""
+"""`stepsearch evaluate`: how good a model is on benchmarks and on a user's questions, and how it compares."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,15 @@ from typing import Any
 from stepsearch.cli.answer_judge import AnswerJudge
 from stepsearch.cli.assembly import settings_to_play
 from stepsearch.cli.digests import file_digest, model_digest
+from stepsearch.cli.evaluated_corpus import choose_corpus
 from stepsearch.cli.evaluated_methods import MODEL, method_names, methods, read_other_models
+from stepsearch.cli.evaluated_questions import read_asked
 from stepsearch.cli.evaluation_results import Evaluation, Scores, write_results
 from stepsearch.cli.players import SCRIPTED, closing_endpoint, open_player
 from stepsearch.cli.progress import StageProgress, open_console, say
-from stepsearch.cli.searching import BM25, find_corpus
 from stepsearch.cli.stage_ledger import StageLedger
-from stepsearch.config import Config, as_mapping, asked_keys
-from stepsearch.data import Benchmark, find_benchmark_file, read_benchmark
-from stepsearch.errors import ConfigError, DataError
+from stepsearch.config import Config, as_mapping
+from stepsearch.errors import ConfigError
 from stepsearch.evaluation.judging import judge_predictions
 from stepsearch.evaluation.metrics import EpisodeScore
 from stepsearch.evaluation.play import Watch, play, tasks_of
@@ -26,8 +26,7 @@ from stepsearch.evaluation.result_files import SUMMARY
 from stepsearch.models.trunk import sampled_in_half
 from stepsearch.progress import Advance
 from stepsearch.rollout import EpisodeRunner
-from stepsearch.search import SearchEngine, build_search_engine
-from stepsearch.search.bm25_search import BM25SearchEngine
+from stepsearch.search import build_search_engine
 from stepsearch.search.guarded_search import guard
 from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.training.run_folder import RunFolder
@@ -39,15 +38,14 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate on every dataset that was asked for; write predictions, figures and pictures, and print the tables.
 
     Raises:
-        ConfigError: settings contradict each other, or the folder holds another evaluation.
+        ConfigError: flags or settings contradict each other, or the folder holds another evaluation.
         DataError: a file or the corpus is missing, or the output folder cannot be written.
         ModelError: a model cannot be loaded.
     """
     console = open_console()
     folder = RunFolder.at(args.output_dir, parts=("results",)).results
     refuse_mixing(folder, args.resume)
-    files = {name: find_benchmark_file(args.musique_dir, name) for name in dict.fromkeys(args.datasets)}
-    benchmarks = {name: read_benchmark(path, name) for name, path in files.items()}
+    files, benchmarks = read_asked(args)
     config = settings_to_play(args.model_path, args.config, args.overrides, args.knowledge_base)
     refuse_impossible(config, args)
     config, engine, corpus = choose_corpus(args, config, list(benchmarks.values()))
@@ -124,36 +122,6 @@ def settings_of_model_alone(config: Config) -> dict[str, Any]:
         "reward": {"max_search_steps": config.reward.max_search_steps},
         **({"sampled_in": "bfloat16"} if sampled_in_half(config) else {}),
     }
-
-
-def choose_corpus(
-    args: argparse.Namespace, config: Config, benchmarks: Sequence[Benchmark]
-) -> tuple[Config, SearchEngine | None, str]:
-    """Return the settings, the engine where it is not built from them, and a line that says what is searched.
-
-    The corpus is the files' own contexts, all of them together, searched with BM25, unless the user names a knowledge
-    base or another engine. The knowledge base that the model remembers is not it.
-
-    Raises:
-        DataError: nothing is asked for and the files have no contexts.
-    """
-    asked, search = asked_keys(args.config, args.overrides), config.search
-    engine_asked = "search.engine_type" in asked
-    corpus_named = search.knowledge_base and (args.knowledge_base is not None or "search.knowledge_base" in asked)
-    if corpus_named or (engine_asked and search.engine_type != BM25):
-        settings, line = find_corpus(search, None, engine_asked)
-        return config.model_copy(update={"search": settings}), None, line
-    passages = {passage.id: passage for benchmark in benchmarks for passage in benchmark.passages}
-    if not passages:
-        names = " and ".join(benchmark.dataset for benchmark in benchmarks)
-        raise DataError(
-            f"{names} comes without documents to search: name a corpus with --knowledge-base DIR, or evaluate it "
-            "together with a dataset that has contexts"
-        )
-    line = f"search: bm25 over the {len(passages):,} passages of the benchmark files' own contexts"
-    own = search.model_copy(update={"engine_type": BM25, "knowledge_base": None})
-    config = config.model_copy(update={"search": own})
-    return config, BM25SearchEngine.from_passages(list(passages.values())), line
 
 
 def play_all(

@@ -44,8 +44,8 @@ class Evaluation:
 
     Attributes:
         folder: of the results.
-        files: of the benchmarks, by name.
-        questions: of the benchmarks, by name.
+        files: of the datasets, by name.
+        questions: of the datasets, by name.
         corpus: what is searched, in words.
         samples: episodes of every question.
         config: of the model under evaluation.

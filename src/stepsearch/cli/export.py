@@ -11,6 +11,7 @@ from stepsearch.data.parquet import write_parquet
 from stepsearch.data.processed import write_processed_lines
 from stepsearch.data.question_files import PARQUET
 from stepsearch.data.verl_rows import ROW_SHAPE, question_to_row
+from stepsearch.data.whole_files import require_writable
 from stepsearch.errors import ConfigError, DataError
 from stepsearch.search.stored_passages import StoredPassages
 from stepsearch.types import Question
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
         ConfigError: the output's name does not fit the format.
         DataError: an input cannot be read, two have a question id in common, or the output cannot be written.
     """
+    require_writable(args.output, args.input)
     written = WRITERS[args.format](args.input, args.output, args.split)
     print(f"{written:,} {'passages' if args.format == 'corpus' else 'questions'} written to {args.output}")
 

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stepsearch.models.run_record import RUN, STEPPO, WARM_START, CorpusUsed, Qu
 from stepsearch.models.step_search_model import model_record
 from stepsearch.preparation.coverage import Match, golden_documents, locate
 from stepsearch.search.stored_passages import StoredPassages
-from stepsearch.types import Question
+from stepsearch.types import Passage, Question
 
 DEV, TEST = "dev", "test"
 # A larger corpus is not looked through for golden documents: `stepsearch audit` does that.
@@ -102,7 +102,9 @@ def run_record(
         base_model=base if before is None else before.base_model,
         base_folder=_base_folder(config.model.name) if before is None else before.base_folder,
         questions=tuple(used),
-        corpus=_corpus(config, questions) if origin.engine is None else CorpusUsed(origin.engine, config.search.top_k),
+        corpus=corpus_used(config, questions)
+        if origin.engine is None
+        else CorpusUsed(origin.engine, config.search.top_k),
         settings=changed_settings(config),
         commands=(*(() if before is None else before.commands), *([origin.command] if origin.command else [])),
         versions=package_versions(),
@@ -219,22 +221,30 @@ def _run_of_base(name: str) -> RunRecord | None:
     return read_run(str(folder)) if folder.is_dir() else None
 
 
-def _corpus(config: Config, questions: Sequence[Question]) -> CorpusUsed:
+def corpus_used(config: Config, questions: Sequence[Question]) -> CorpusUsed:
+    """Return what a run searches, and how many of the questions' golden documents are there, in a corpus of some size.
+
+    Raises:
+        DataError: the knowledge base cannot be read.
+    """
     search = config.search
     if search.knowledge_base is None:
         return CorpusUsed(search.engine_type, search.top_k)
     folder = Path(search.knowledge_base)
-    knowledge_base = KnowledgeBase.open(folder)
-    golden = golden_documents(questions)
-    covered = None
-    if golden and len(knowledge_base) <= COVERED_PASSAGES:
-        located = locate(golden, knowledge_base, None)
-        covered = sum(found.match is not Match.MISSING for found in located.values())
+    passages, golden = len(KnowledgeBase.open(folder)), tuple(golden_documents(questions))
+    found = _golden_found(folder, golden) if golden and passages <= COVERED_PASSAGES else None
     return CorpusUsed(
         engine=search.engine_type,
         top_k=search.top_k,
-        passages=len(knowledge_base),
+        passages=passages,
         fingerprint=StoredPassages.open(folder).fingerprint,
-        golden_documents=None if covered is None else len(golden),
-        golden_found=covered,
+        golden_documents=None if found is None else len(golden),
+        golden_found=found,
     )
+
+
+@lru_cache(maxsize=1)
+def _golden_found(folder: Path, golden: tuple[Passage, ...]) -> int:
+    """Return how many documents a knowledge base has; a run asks at its start and for its card."""
+    located = locate(golden, KnowledgeBase.open(folder), None)
+    return sum(found.match is not Match.MISSING for found in located.values())

@@ -33,9 +33,16 @@ def open_saved_agent(args: argparse.Namespace, console: Console) -> Player:
             f"knowledge base {settings.knowledge_base} is not there{'' if args.knowledge_base else remembered}: say "
             "where it is with --knowledge-base DIR"
         )
-    settings, line = find_corpus(settings, None, "search.engine_type" in asked_keys(args.config, args.overrides))
-    search = guard(build_search_engine(settings), settings)
+    engine_asked = "search.engine_type" in asked_keys(args.config, args.overrides)
+    settings, line = find_corpus(settings, None, engine_asked)
+    if not (engine_asked or settings.knowledge_base or "search" in policy.record):
+        line += (
+            f": {args.model_path} remembers no search settings; name a corpus with --knowledge-base DIR, or an engine "
+            "with search.engine_type=NAME"
+        )
+    # Before the engine is built: what cannot be reached ends the command.
     say(console, line)
+    search = guard(build_search_engine(settings), settings)
     training = config.training.model_copy(update={"workers": 1})
     config = config.model_copy(update={"search": settings, "training": training})
     use_threads(config)

@@ -4,7 +4,7 @@ import argparse
 from contextlib import closing
 
 from stepsearch.cli.progress import open_console, say
-from stepsearch.cli.serve_search import search_settings
+from stepsearch.cli.searching import search_settings
 from stepsearch.search import build_search_engine
 from stepsearch.types import Passage
 

@@ -1,9 +1,11 @@
 """What a command searches, and with which engine."""
 
+import argparse
 from pathlib import Path
 
-from stepsearch.config import SearchSettings
+from stepsearch.config import SearchSettings, asked_keys, load_config
 from stepsearch.data.knowledge_base import knowledge_base_beside
+from stepsearch.errors import DataError
 from stepsearch.search.stored_passages import StoredPassages
 
 BM25, HYBRID = "bm25", "hybrid"
@@ -26,7 +28,7 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         DataError: the knowledge base is not there or not whole.
     """
     is_open = settings.engine_type == SearchSettings().engine_type and not engine_asked
-    if not is_open and _engine_types(settings) <= _OF_NONE:
+    if not is_open and needs_no_corpus(settings):
         return settings.model_copy(update={"knowledge_base": None}), f"search: {_in_words(settings)}"
     folder = Path(settings.knowledge_base).expanduser() if settings.knowledge_base else None
     beside = None
@@ -41,6 +43,32 @@ def find_corpus(settings: SearchSettings, data_file: Path | None, engine_asked: 
         settled,
         f"search: {_in_words(settled)}, knowledge base {folder}{whose} ({len(StoredPassages.open(folder)):,} passages)",
     )
+
+
+def search_settings(args: argparse.Namespace) -> SearchSettings:
+    """Return the settings of a command that only searches: BM25 over a knowledge base if one is named, and no retries.
+
+    Raises:
+        DataError: the knowledge base is not there.
+    """
+    settings = load_config(args.config, args.overrides).search
+    asked = asked_keys(args.config, args.overrides)
+    if "search.retries" not in asked:
+        # Its clients try again themselves, and while it does nobody else is answered.
+        settings = settings.model_copy(update={"retries": 0})
+    named = args.knowledge_base or (Path(settings.knowledge_base) if settings.knowledge_base else None)
+    if named is None:
+        return settings
+    folder = named.expanduser()
+    if not folder.is_dir():
+        raise DataError(f"knowledge base {folder} is not there: name another folder, or make it with stepsearch index")
+    engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
+    return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
+
+
+def needs_no_corpus(settings: SearchSettings) -> bool:
+    """Return whether no engine of the settings searches a knowledge base."""
+    return _engine_types(settings) <= _OF_NONE
 
 
 def _engine_types(settings: SearchSettings) -> set[str]:

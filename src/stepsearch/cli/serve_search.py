@@ -9,8 +9,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from stepsearch.config import SearchSettings, asked_keys, load_config
-from stepsearch.errors import DataError
+from stepsearch.cli.searching import search_settings
+from stepsearch.config import SearchSettings
 from stepsearch.search import SearchEngine, build_search_engine
 from stepsearch.serving import AppFactory, ServerSettings, address_of, is_loopback, listen, serve
 
@@ -35,27 +35,6 @@ def run(args: argparse.Namespace) -> None:
         _serve_stdio(engine, search, settings)
     else:
         _serve_http(args, engine, search, settings)
-
-
-def search_settings(args: argparse.Namespace) -> SearchSettings:
-    """Return the search section of the settings: by default BM25 over a knowledge base that is named, and no retries.
-
-    Raises:
-        DataError: the knowledge base is not there.
-    """
-    settings = load_config(args.config, args.overrides).search
-    asked = asked_keys(args.config, args.overrides)
-    if "search.retries" not in asked:
-        # Its clients try again themselves, and while it does nobody else is answered.
-        settings = settings.model_copy(update={"retries": 0})
-    named = args.knowledge_base or (Path(settings.knowledge_base) if settings.knowledge_base else None)
-    if named is None:
-        return settings
-    folder = named.expanduser()
-    if not folder.is_dir():
-        raise DataError(f"knowledge base {folder} is not there: name another folder, or make it with stepsearch index")
-    engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
-    return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
 
 
 def server_settings(args: argparse.Namespace, search: SearchSettings) -> ServerSettings:

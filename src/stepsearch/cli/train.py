@@ -15,6 +15,7 @@ from stepsearch.cli.progress import StageProgress, open_console, say
 from stepsearch.cli.run_records import UNKNOWN, Origin, describer, typed_command
 from stepsearch.cli.searching import find_corpus
 from stepsearch.cli.starting_policy import device_type, starting_policy
+from stepsearch.cli.training_signal import signal_lines
 from stepsearch.config import Config, asked_keys, load_config
 from stepsearch.data import read_questions
 from stepsearch.errors import ModelError, TrainingError
@@ -132,6 +133,9 @@ def train(
         check_unused(folder.checkpoints)
     engine = build_search_engine(config.search) if search_engine is None else search_engine
     origin = replace(origin, engine=_class_name(search_engine), rewards=_class_name(reward_calculator))
+    if reward_calculator is None and processes.is_main:
+        for said in signal_lines(config, questions):
+            say(shown, said)
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     with progress.running(), processes.together():
         policy = starting_policy(

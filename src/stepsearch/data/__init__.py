@@ -4,7 +4,7 @@ from stepsearch.data.benchmark import Benchmark
 from stepsearch.data.dataset import StepSearchDataset
 from stepsearch.data.knowledge_base import KnowledgeBase
 from stepsearch.data.processed import write_processed
-from stepsearch.data.question_files import read_questions
+from stepsearch.data.question_files import read_question_file, read_questions
 from stepsearch.data.readers import READERS, find_benchmark_file, read_benchmark
 from stepsearch.data.search_keys import fill_references, reference_queries, split_relation
 
@@ -16,6 +16,7 @@ __all__ = [
     "fill_references",
     "find_benchmark_file",
     "read_benchmark",
+    "read_question_file",
     "read_questions",
     "reference_queries",
     "split_relation",

@@ -13,7 +13,7 @@ class Benchmark:
     """Questions of one file and the corpus that comes with them.
 
     Attributes:
-        dataset: key of `READERS`.
+        dataset: key of `READERS`; empty where the form of the file belongs to none.
         questions: in the order of the file.
         passages: every paragraph of the questions' contexts once, in the order first seen; empty without contexts.
         skipped: records left out because the source calls them unanswerable.

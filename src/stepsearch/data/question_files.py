@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from stepsearch.data.bamboogle import is_csv, read_bamboogle
-from stepsearch.data.benchmark import Entry, EntryParser, bare_entry, collect, parse_entries
+from stepsearch.data.benchmark import Benchmark, Entry, EntryParser, bare_entry, collect, parse_entries
 from stepsearch.data.corpus import CONTENT_KEYS
 from stepsearch.data.hotpotqa import hotpotqa_entry
 from stepsearch.data.musique import musique_entry
@@ -26,11 +26,20 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         DataError: the file is missing, malformed or empty, or an id occurs twice.
     """
+    return read_question_file(path).questions
+
+
+def read_question_file(path: Path) -> Benchmark:
+    """Return the questions of such a file, and the paragraphs of their contexts where they have some.
+
+    Raises:
+        DataError: the file is missing, malformed or empty, or an id occurs twice.
+    """
     if is_csv(path):
-        return read_bamboogle(path).questions
+        return read_bamboogle(path)
     records = read_parquet(path) if path.suffix == PARQUET else read_records(path)
     first = next(records)
-    return collect(chain((first,), records), *recognise(first)).questions
+    return collect(chain((first,), records), *recognise(first))
 
 
 def entries_of_records(records: Iterator[Record]) -> Iterator[Entry | None]:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,18 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Refuse a file that could not be written in the end, before the work that it is to hold; its folder is made.
 
+    Args:
+        path: the file.
+        inputs: what the work reads; none of them may be it.
+
     Raises:
-        DataError: the file or its folder cannot be written.
+        DataError: the file or its folder cannot be written, or it is an input.
     """
+    if path.exists() and any(source.exists() and source.samefile(path) for source in inputs):
+        raise DataError(f"the output {path} is one of the inputs: name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

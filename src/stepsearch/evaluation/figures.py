@@ -6,13 +6,13 @@ several episodes of a question are never taken for several questions. All method
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stepsearch.evaluation.bootstrap import RESAMPLES, Interval, Numbers, Resampled, resample
-from stepsearch.evaluation.metrics import EpisodeScore
+from stepsearch.evaluation.metrics import EpisodeScore, wilson_interval
 from stepsearch.types import StopReason
 
 Terms = tuple[float, float]
@@ -49,11 +49,15 @@ PROCESS_FIGURES: dict[str, Callable[[EpisodeScore], Terms]] = {
     "latency_seconds": lambda score: _mean_of(score.latency_seconds),
 }
 """Of what was played; an episode that could not be is left out."""
+# The episodes of a batch share its wall time: as numbers of questions they would seem far surer than they are.
+_TIMING = "latency_seconds"
+# Means over questions of numbers from 0 to 1.
+_SHARES = frozenset({*ANSWER_FIGURES, "golden_recall", "all_golden", "over_search", "under_search", "format_rate"})
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure with its 95 % interval, over the `count` questions that have it; nan where nothing has."""
+    """A figure with its 95 % interval, over the `count` questions that have it; nan where there is none of either."""
 
     interval: Interval
     count: int
@@ -227,11 +231,13 @@ def _figures_of(
     difference: dict[str, Figure] = {}
     for index, (part, group, name) in enumerate(table.columns):
         counted = table.below[:, index] > 0
-        found.setdefault((part, group), {})[name] = Figure(drawn.interval(index), int(counted.sum()))
+        figure = Figure(drawn.interval(index), int(counted.sum()))
+        found.setdefault((part, group), {})[name] = _with_known_interval(figure, name)
         if reference and part == "all" and (part, group, name) in reference[0].columns:
             at = reference[0].columns.index((part, group, name))
             both = int((counted & (reference[0].below[:, at] > 0)).sum())
-            difference[name] = Figure(drawn.difference(index, at, reference[1]), both)
+            changed = Figure(drawn.difference(index, at, reference[1]), both)
+            difference[name] = _without_interval(changed) if name == _TIMING else changed
     return MethodFigures(
         figures=found["all", None],
         by_hops={int(group or 0): figures for (part, group), figures in found.items() if part == "hops"},
@@ -242,6 +248,26 @@ def _figures_of(
         episodes=len(scores),
         errors=sum(not score.played for score in scores),
     )
+
+
+def _with_known_interval(figure: Figure, name: str) -> Figure:
+    """Return a figure with another interval where resampling questions tells nothing.
+
+    Wall time has none, and a share that is 0 or 1 has Wilson's: all of its questions are alike, so that a resample has
+    no width. Of numbers between 0 and 1 that of a 0 or 1 in each question is the widest.
+    """
+    value = figure.interval.value
+    if name == _TIMING:
+        return _without_interval(figure)
+    if value in (0, 1) and (name in _SHARES or "@" in name or name.startswith("stop/")):
+        low, high = wilson_interval(value, figure.count)
+        # What rounding leaves of it must hold the value.
+        return replace(figure, interval=Interval(value, min(low, value), max(high, value)))
+    return figure
+
+
+def _without_interval(figure: Figure) -> Figure:
+    return replace(figure, interval=Interval(figure.interval.value, math.nan, math.nan))
 
 
 def _json(figures: Figures) -> dict[str, Any]:

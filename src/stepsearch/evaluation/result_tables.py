@@ -30,7 +30,8 @@ LABELS = {
     "observed_tokens": "observed tokens",
     "latency_seconds": "seconds per question",
 }
-INTERVALS = "behind a figure its 95 % bootstrap interval over questions, in brackets how many questions where not all"
+_METHOD = "95 % intervals: bootstrap over questions, Wilson's of a share that is 0 or 1"
+INTERVALS = f"{_METHOD}; in brackets how many questions where not all"
 COMPARED = ("em", "f1", "cover_em", "searches_per_question", "golden_recall")
 _PERCENT = ("em", "f1", "cover_em", "golden_recall")
 
@@ -83,7 +84,7 @@ def methods_sheet(dataset: str, methods: Mapping[str, MethodFigures]) -> Sheet:
         for name, of in methods.items()
     ]
     questions = methods[reference].questions
-    note = f"{questions:,} questions, 95 % bootstrap intervals; differences to {reference}, paired over the questions"
+    note = f"{questions:,} questions; {_METHOD}; differences to {reference}, paired over the questions"
     return Sheet(f"Methods on {dataset}", head, rows, note)
 
 
@@ -101,8 +102,8 @@ def paired_sheet(name: str, result: PairedResult, first: str, second: str) -> Sh
     left_out = f"; left out: {result.only_first} that only A has, {result.only_second} that only B has"
     note = (
         f"A is {first}, B is {second}; {result.first.questions} questions that both have"
-        f"{left_out if result.only_first or result.only_second else ''}; 95 % bootstrap intervals over questions, "
-        f"paired; EM differs by chance alone with {p_in_words(result.p_value)} (permutation test)"
+        f"{left_out if result.only_first or result.only_second else ''}; {_METHOD}; "
+        f"differences paired; EM differs by chance alone with {p_in_words(result.p_value)} (permutation test)"
     )
     return Sheet(f"{name}: B minus A", ["", "A", "B", "B minus A"], rows, note)
 
@@ -137,7 +138,9 @@ def _cell(figure: Figure, total: int) -> str:
 
 
 def _with_interval(interval: Interval, sign: str = "") -> str:
-    """Return a figure and its interval; signed ones are differences."""
+    """Return a figure, and its interval if it has one; signed ones are differences."""
+    if math.isnan(interval.low):
+        return _number(interval.value, sign)
     value, low, high = (_number(number, sign) for number in (interval.value, interval.low, interval.high))
     return f"{value}  {low}{' to ' if sign else '–'}{high}"
 

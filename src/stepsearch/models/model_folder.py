@@ -30,8 +30,9 @@ from stepsearch.protocol import TAGS
 
 RECORD = "stepsearch.json"
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model")
-# Where the model of a run's folder lies.
-_INSIDE = ("best_model", "checkpoints/best_model")
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+# Where a run's model lies, seen from the run's folder, from that of its checkpoints, and from a checkpoint.
+_NEAR = ("checkpoints/best_model", "best_model", "../best_model")
 # What transformers and its readers raise on files that are missing, damaged or of another kind.
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
@@ -94,6 +95,14 @@ def load_hf_tokenizer(name: str) -> PreTrainedTokenizerFast:
         return AutoTokenizer.from_pretrained(name, **where)
     except LOAD_ERRORS as error:
         raise ModelError(_explain(name, error)) from None
+
+
+def has_tokenizer_settings(name: str) -> bool:
+    """Return whether a folder has the file without which a tokenizer is given tokens of its class's own.
+
+    A name that is no folder's counts as one that has: the hub serves models whole.
+    """
+    return not Path(name).is_dir() or (Path(name) / TOKENIZER_SETTINGS).is_file()
 
 
 def read_record(name: str) -> dict[str, Any]:
@@ -214,9 +223,9 @@ def _source(name: str) -> dict[str, bool]:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            models = [path / part for part in _INSIDE if (path / part / "config.json").is_file()]
-            inside = f"; {models[0]} is one" if models else ""
-            raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers{inside}")
+            models = [Path(os.path.normpath(path / part)) for part in _NEAR if (path / part / "config.json").is_file()]
+            near = f"; {models[0]} is one" if models else ""
+            raise ModelError(f"model folder {name} has no config.json: it is not a model saved by transformers{near}")
         return {"local_files_only": True}
     if path.exists():
         raise ModelError(f"model {name} is a file: name the folder that holds config.json")

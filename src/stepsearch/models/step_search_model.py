@@ -15,7 +15,14 @@ from stepsearch.config import Config, ModelSettings, as_mapping
 from stepsearch.errors import ModelError
 from stepsearch.models.adapters import ACTOR, Adapters, using
 from stepsearch.models.end_ids import end_ids
-from stepsearch.models.model_folder import load_causal_lm, load_hf_tokenizer, read_record, save_model_folder
+from stepsearch.models.model_folder import (
+    TOKENIZER_SETTINGS,
+    has_tokenizer_settings,
+    load_causal_lm,
+    load_hf_tokenizer,
+    read_record,
+    save_model_folder,
+)
 from stepsearch.models.output_head import OutputHead, score_tokens
 from stepsearch.models.tensor_shares import whole_tensor
 from stepsearch.models.tokenization import ModelTokenizer
@@ -56,8 +63,11 @@ class StepSearchModel(nn.Module):
         super().__init__()
         rows = causal_lm.config.get_text_config().vocab_size
         if len(tokenizer) > rows:
+            folder = tokenizer.hf.name_or_path
+            cause = f"; {folder} has no {TOKENIZER_SETTINGS}, which says which tokens are special: copy it there, too"
             raise ModelError(
                 f"the tokenizer knows {len(tokenizer)} tokens, and the model has {rows}: they do not match"
+                f"{'' if has_tokenizer_settings(folder) else cause}"
             )
         self.causal_lm = causal_lm.eval()
         self.tokenizer = tokenizer

@@ -126,7 +126,8 @@ class ReadingDrills:
                     self._facts.setdefault(hop.golden_passage_id, {})[_label(hop)] = hop.answer
         if not self._facts:
             raise DataError(
-                "the warm start's reading drills need sub-questions with answers and golden documents: leave the kind "
+                "the warm start's reading drills need sub-questions with an answer and the golden_id of one of the "
+                "question's golden_documents, and no question has one: add them (docs/data_formats.md), leave the kind "
                 "reading out of warm_start.phases, or train a model that needs no warm start (model.name)"
             )
 

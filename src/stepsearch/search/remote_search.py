@@ -65,8 +65,9 @@ class RemoteSearchEngine(SearchEngine):
             self._retrieve(["test"], 1)
         except SearchError as error:
             raise SearchError(
-                f"search.engine_type remote: {error}; start the server, name another with search.remote.url=URL, or "
-                "search a corpus of your own with search.engine_type=bm25 search.knowledge_base=DIR"
+                f"search.engine_type remote: {error}; start the server, name another with search.remote.url=URL, "
+                "give the token that it wants in the environment variable search.remote.token_variable, or search a "
+                "corpus of your own with search.engine_type=bm25 search.knowledge_base=DIR"
             ) from None
 
     def close(self) -> None:

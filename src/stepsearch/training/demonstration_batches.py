@@ -104,7 +104,8 @@ def endless_batches(
         examples = [example for example in encoder.encode(write()) if len(example.ids) <= tokens]
         if not examples:
             raise TrainingError(
-                "the warm start has nothing to learn from: no demonstration could be written, or none fits into "
+                "the warm start has nothing to learn from: no demonstration could be written (they need questions with "
+                "subquestions whose search_queries find the answers, docs/data_formats.md), or none fits into "
                 "model.max_length and the tokens of its phase"
             )
         batches = _by_length(examples, tokens)

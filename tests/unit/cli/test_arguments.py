@@ -72,6 +72,12 @@ def test_a_seed_flag_is_a_setting() -> None:
     [
         ([], "required: command"),
         (["fly"], "invalid choice: 'fly'"),
+        (["idnex", "--input", "a"], "there is no command idnex; did you mean index?"),
+        (
+            [*TRAIN, "--training.max_steps=3"],
+            "--training.max_steps: a setting is given without dashes, as training.max_steps=VALUE",
+        ),
+        ([*TRAIN, "training.max_steps", "=", "3"], "a setting is given without spaces, as section.key=VALUE"),
         (TRAIN[:3], "required: --output-dir"),
         ([*TRAIN, "--bogus"], "unrecognized arguments: --bogus"),
         ([*TRAIN, "stray"], "unrecognized arguments: stray"),
@@ -110,6 +116,16 @@ def test_a_mistyped_setting_needs_no_torch() -> None:
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)",
     )
     assert "did you mean training.max_steps?" in result.stderr
+
+
+def test_searching_needs_no_server(tmp_path: Path) -> None:
+    (tmp_path / "fox.txt").write_text("A red fox.\n", encoding="utf-8")
+    result = run_python(
+        "sys.modules['fastapi'] = None",
+        f"assert main(['index', '--input', '{tmp_path}/fox.txt', '--output', '{tmp_path}/kb']) == 0",
+        f"assert main(['search', 'fox', '--index', '{tmp_path}/kb']) == 0",
+    )
+    assert "A red fox." in result.stdout
 
 
 def test_help_needs_no_torch() -> None:

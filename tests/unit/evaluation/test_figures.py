@@ -1,12 +1,15 @@
 """Every figure of an evaluation, by numbers that a person can check."""
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
 from stepsearch.evaluation.figures import measure_methods, pass_at_k
 from stepsearch.evaluation.metrics import EpisodeScore, score_episode
+from stepsearch.evaluation.paired import PairedResult
+from stepsearch.evaluation.result_tables import figures_sheet, paired_sheet
 from stepsearch.types import FormatError, Passage, Question, SearchStep, StopReason, Trajectory
 
 GOLD = (Passage("g1", "one"), Passage("g2", "two"))
@@ -178,6 +181,51 @@ def test_tokens_are_counted_where_they_are_known() -> None:
     found = values([score("a", "right", tokens=40), score("b", "right")])
     assert found["sampled_tokens"] == (10, 1)
     assert found["observed_tokens"] == (30, 1)
+
+
+def test_where_none_is_right_or_all_the_interval_is_wilsons() -> None:
+    """Of n alike ones Wilson's reaches z^2 / (n + z^2) away: .2775 of 10, .3244 of 8 and .6576 of 2; z = 1.96."""
+    scores = [score(f"{index}", "wrong", GOLD, hops=2 if index < 8 else 3) for index in range(10)]
+    measured = measure_methods({"model": scores})["model"]
+    figures = {"em": measured.figures["em"], "f1": measured.figures["f1"], "2 hops": measured.by_hops[2]["em"]}
+    figures["3 hops"] = measured.by_hops[3]["em"]
+    found = {name: (of.interval.value, of.interval.low, of.interval.high) for name, of in figures.items()}
+    assert found["em"] == found["f1"] == pytest.approx((0, 0, 0.2775), abs=1e-4)
+    assert found["2 hops"] == pytest.approx((0, 0, 0.3244), abs=1e-4)
+    assert found["3 hops"] == pytest.approx((0, 0, 0.6576), abs=1e-4)
+    recall = measured.recall_by_step[0].interval
+    assert (recall.value, recall.low, recall.high) == pytest.approx((1, 1 - 0.2775, 1), abs=1e-4)
+    # Not a share: one search in each.
+    searches = measured.figures["searches_per_question"].interval
+    assert (searches.value, searches.low, searches.high) == (1, 1, 1)
+    rows = {row[0]: row[1] for row in figures_sheet("", {"model": measured}).rows}
+    assert (rows["EM"], rows["EM, 2 hops"]) == (".000  .000–.278", ".000  .000–.324 (8)")
+    assert rows["golden recall"] == "1.00  .722–1.00"
+
+
+def test_several_episodes_without_a_right_one_are_as_many_questions_as_they_are() -> None:
+    scores = [score(name, "wrong") for name in "aabb"]
+    figures = measure_methods({"model": scores})["model"].figures
+    for name in ("em", "avg@2", "pass@2"):
+        assert figures[name].interval.high == pytest.approx(0.6576, abs=1e-4)
+
+
+def test_wall_time_has_no_interval() -> None:
+    """A batch of two took 3 s, one of another method 1 s: that says nothing of how questions differ."""
+    timed = {
+        name: [replace(of, latency_seconds=seconds) for of in graded(1, 0)]
+        for name, seconds in (("a", 1.5), ("b", 0.5))
+    }
+    measured = measure_methods(timed, resamples=20)
+    taken = measured["a"].to_json()["figures"]["latency_seconds"]
+    assert taken == {"value": 1.5, "low": None, "high": None, "count": 2}
+    difference = measured["b"].difference["latency_seconds"].to_json()
+    assert difference == {"value": -1.0, "low": None, "high": None, "count": 2}
+    rows = {row[0]: row[1:] for row in figures_sheet("", measured).rows}
+    assert rows["seconds per question"] == ["1.50", ".500"]
+    result = PairedResult(measured["a"], measured["b"], 0, 0, p_value=1.0)
+    rows = {row[0]: row[1:] for row in paired_sheet("", result, "A", "B").rows}
+    assert rows["seconds per question"] == ["1.50", ".500", "-1.00"]
 
 
 def test_what_nothing_has_is_null() -> None:

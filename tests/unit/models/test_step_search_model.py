@@ -261,6 +261,26 @@ def test_a_damaged_folder_gives_one_clear_line(saved: Path, tmp_path: Path, dama
     assert "\n" not in str(error.value)
 
 
+def test_a_tokenizer_without_its_settings_is_told_from_another_models(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match="they do not match") as error:
+        StepSearchModel.load(folder)
+    assert f"; {folder} has no tokenizer_config.json, which says which tokens" in str(error.value)
+
+
+def test_a_runs_folders_name_its_model(saved: Path, tmp_path: Path) -> None:
+    model = tmp_path / "run" / "checkpoints" / "best_model"
+    shutil.copytree(saved, model)
+    checkpoint = model.with_name("step-000012")
+    checkpoint.mkdir()
+    for folder in (tmp_path / "run", model.parent, checkpoint):
+        with pytest.raises(ModelError, match=r"has no config\.json") as error:
+            StepSearchModel.load(folder)
+        assert str(error.value).endswith(f"; {model} is one")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -204,7 +204,7 @@ def test_drills_recite_what_all_questions_say_of_a_passage() -> None:
 
 
 def test_drills_without_golden_passages_are_refused() -> None:
-    with pytest.raises(DataError, match="golden documents: leave the kind reading out"):
+    with pytest.raises(DataError, match="the golden_id of one of the"):
         ReadingDrills([Question("q", "?", ("a",))])
 
 
