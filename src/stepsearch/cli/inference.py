@@ -79,5 +79,6 @@ class InferenceSession:
         try:
             text = self._console.input("[bold]question[/bold]> ").strip()
         except (EOFError, KeyboardInterrupt):
+            self._console.print()
             return None
         return None if text.lower() in _LEAVE else text

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,7 +138,8 @@ def train(
         for said in signal_lines(config, questions):
             say(shown, said)
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
-    with progress.running(), processes.together():
+    held = folder.held() if processes.is_main else nullcontext()
+    with held, progress.running(), processes.together():
         policy = starting_policy(
             config, questions, engine, folder, resume=resume, progress=progress, console=shown, origin=origin
         )

@@ -1,8 +1,10 @@
 """Where a run keeps its files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from stepsearch.errors import DataError
@@ -37,6 +39,32 @@ class RunFolder:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise DataError(f"output folder {folder} cannot be written to: permission denied")
         return run
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Keep the folder to one training at a time while the block runs, where the file system can; a crash frees it.
+
+        Raises:
+            DataError: another process, or another training of this one, holds it.
+        """
+        if find_spec("fcntl") is None:  # Windows
+            yield
+            return
+        import fcntl
+
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another process trains in {self.root}: wait until it is done, or name another --output-dir"
+                ) from None
+            except OSError:
+                pass  # Some network file systems cannot lock a folder.
+            yield
+        finally:
+            os.close(descriptor)
 
     @property
     def checkpoints(self) -> Path:
