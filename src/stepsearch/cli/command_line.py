@@ -22,7 +22,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser, commands = build_parser()
     with_value = frozenset().union(*map(_options_with_a_value, commands.choices.values()))
     flags, overrides = _split_overrides(argv, with_value)
-    if flags and (near := difflib.get_close_matches(flags[0], commands.choices, n=1)) and flags[0] not in near:
+    if (
+        flags
+        and not flags[0].startswith("-")
+        and (near := difflib.get_close_matches(flags[0], commands.choices, n=1))
+        and flags[0] not in near
+    ):
         parser.error(f"there is no command {flags[0]}; did you mean {near[0]}?")
     if flags and flags[0] in commands.choices:
         _refuse_unknown_flags(commands.choices[flags[0]], flags[1:])

@@ -69,7 +69,7 @@ def _own_contexts(config: Config, benchmarks: Sequence[Benchmark]) -> tuple[Conf
             f"{names} comes without documents to search: name a corpus with --knowledge-base DIR, let one stand as "
             f"{KNOWLEDGE_BASE}/ beside the file of --data, or evaluate it together with a dataset that has contexts"
         )
-    line = f"search: bm25 over the {len(passages):,} passages of the benchmark files' own contexts"
+    line = f"search: bm25 over the {len(passages):,} passages of the files' own contexts"
     own = config.search.model_copy(update={"engine_type": BM25, "knowledge_base": None})
     config = config.model_copy(update={"search": own})
     return config, BM25SearchEngine.from_passages(list(passages.values())), line

@@ -11,6 +11,7 @@ from stepsearch.types import Question
 
 _DEFAULT = ("musique",)
 # No dot: in the name of a predictions file one parts the dataset from the method.
+_ENDING = re.compile(r"\.(jsonl?|parquet|csv)(\.gz)?$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -49,7 +50,7 @@ def dataset_name(path: Path, questions: Sequence[Question]) -> str:
         DataError: it has other characters than a predictions file may have in its name.
     """
     said = {question.dataset for question in questions}
-    name = (said.pop() if len(said) == 1 else "") or path.name.partition(".")[0]
+    name = (said.pop() if len(said) == 1 else "") or _ENDING.sub("", path.name).replace(".", "_")
     if not _NAME.fullmatch(name):
         raise DataError(
             f"{path}: its results would be called {name!r}, after the `dataset` of its questions or else the file, and "

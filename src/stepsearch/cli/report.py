@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     results = results_folder(args.results)
     beside = None if args.beside is None else results_folder(args.beside)
     path: Path = args.output or results / FILE_NAME
-    if path.suffix not in PAGES:
+    if path.suffix.lower() not in PAGES:
         raise ConfigError(f"--output {path}: the report is a page, so name a file that ends in .html")
     total = count_episodes(results, beside)
     progress = StageProgress(console, {"report": 1.0})

@@ -134,13 +134,10 @@ def method_of(config: Config, rewards: str | None = None) -> str:
         config: all settings.
         rewards: name of a reward calculator that is not the method's own.
     """
-    settings, in_groups = config.reward, config.training.critic == "group"
-    rewards_steps = settings.gamma_key or (
-        settings.step_scale and (settings.information_gain or settings.redundancy_penalty)
-    )
+    in_groups = config.training.critic == "group"
     if rewards is not None:
         return f"{'GRPO' if in_groups else 'PPO'} with the rewards of {rewards}"
-    if rewards_steps:
+    if config.reward.pays_searches or config.reward.pays_queries:
         return "GRPO with StePPO's rewards" if in_groups else STEPPO
     return "GRPO" if in_groups else "outcome-only PPO"
 
@@ -232,19 +229,20 @@ def corpus_used(config: Config, questions: Sequence[Question]) -> CorpusUsed:
         return CorpusUsed(search.engine_type, search.top_k)
     folder = Path(search.knowledge_base)
     passages, golden = len(KnowledgeBase.open(folder)), tuple(golden_documents(questions))
-    found = _golden_found(folder, golden) if golden and passages <= COVERED_PASSAGES else None
+    fingerprint = StoredPassages.open(folder).fingerprint
+    found = _golden_found(folder, fingerprint, golden) if golden and passages <= COVERED_PASSAGES else None
     return CorpusUsed(
         engine=search.engine_type,
         top_k=search.top_k,
         passages=passages,
-        fingerprint=StoredPassages.open(folder).fingerprint,
+        fingerprint=fingerprint,
         golden_documents=None if found is None else len(golden),
         golden_found=found,
     )
 
 
 @lru_cache(maxsize=1)
-def _golden_found(folder: Path, golden: tuple[Passage, ...]) -> int:
-    """Return how many documents a knowledge base has; a run asks at its start and for its card."""
+def _golden_found(folder: Path, fingerprint: str, golden: tuple[Passage, ...]) -> int:
+    """Return how many documents the knowledge base has; a run asks at its start and again for its card."""
     located = locate(golden, KnowledgeBase.open(folder), None)
     return sum(found.match is not Match.MISSING for found in located.values())

@@ -135,7 +135,7 @@ def train(
     engine = build_search_engine(config.search) if search_engine is None else search_engine
     origin = replace(origin, engine=_class_name(search_engine), rewards=_class_name(reward_calculator))
     if reward_calculator is None and processes.is_main:
-        for said in signal_lines(config, questions):
+        for said in signal_lines(config, questions, own_engine=search_engine is not None):
             say(shown, said)
     progress = StageProgress(shown, {WARM_START: 40, TRAINING: 60} if config.model.name == TINY else {TRAINING: 1})
     held = folder.held() if processes.is_main else nullcontext()

@@ -29,6 +29,16 @@ class RewardSettings(Section):
     redundancy_penalty: bool = Field(default=True, description="Penalise documents retrieved before.")
     stop_words: Literal["none", "english"] = Field(default="none", description="Words left out of the TF-IDF.")
 
+    @property
+    def pays_searches(self) -> bool:
+        """Whether what a search brings earns something."""
+        return self.step_scale > 0 and (self.information_gain or self.redundancy_penalty)
+
+    @property
+    def pays_queries(self) -> bool:
+        """Whether queries like the reference ones earn something."""
+        return self.gamma_key > 0 and self.search_key
+
 
 class TrainingSettings(Section):
     """StePPO's update."""

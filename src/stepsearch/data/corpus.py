@@ -66,7 +66,7 @@ def passage_from_record(record: Record) -> Passage:
     image = record.text("image", default="") or None
     title, text = _content(record)
     # As in BEIR's corpora.
-    id_key = "_id" if "_id" in record.values and "id" not in record.values else "id"
+    id_key = "_id" if "_id" in record.values and record.values.get("id") is None else "id"
     passage = Passage(record.identifier(id_key, default=""), text, title, image=image)
     return passage if passage.id else replace(passage, id=passage.content_id)
 

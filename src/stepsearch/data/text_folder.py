@@ -22,7 +22,7 @@ _ENDINGS = (".txt", ".md")
 _TITLE_WORDS = 12
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
-_HEADING = re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(?P<title>\S(?:.*[^\s#])?)[ \t#]*$", re.MULTILINE)
 # Lines of code may begin as headings do.
 _CODE_OR_HEADING = re.compile(rf"^(?P<fence>```|~~~)[\s\S]*?^(?P=fence)|{_HEADING.pattern}", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=\n)|(?<=[.!?][ \t])|(?<=[。！？])")
@@ -79,10 +79,14 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
     # A heading is a paragraph of its own, blank lines around it or not.
     for paragraph in _BLANK_LINES.split(_CODE_OR_HEADING.sub(_set_apart, text)):
         lines = paragraph.strip("\n")
+        words = len(_WORD.findall(heading))
+        if words >= longest:
+            yield from _short_enough(heading, longest)
+            heading, words = "", 0
         if _HEADING.fullmatch(lines):
             heading += f"{lines}\n\n"
         elif lines.strip():
-            first, *more = _parts(f"{lines}\n\n", longest)
+            first, *more = _parts(f"{lines}\n\n", longest - words)
             yield heading + first
             yield from more
             heading = ""

@@ -30,7 +30,7 @@ LABELS = {
     "observed_tokens": "observed tokens",
     "latency_seconds": "seconds per question",
 }
-_METHOD = "95 % intervals: bootstrap over questions, Wilson's of a share that is 0 or 1"
+_METHOD = "95 % intervals: bootstrap over questions, Wilson's of a share of questions that is 0 or 1"
 INTERVALS = f"{_METHOD}; in brackets how many questions where not all"
 COMPARED = ("em", "f1", "cover_em", "searches_per_question", "golden_recall")
 _PERCENT = ("em", "f1", "cover_em", "golden_recall")

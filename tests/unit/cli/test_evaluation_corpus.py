@@ -51,7 +51,7 @@ def test_the_files_own_contexts_not_what_the_model_remembers(choose: Choose, fil
     config, engine, line = choose(file=file)
     assert engine is not None
     assert [passage.text for passage in engine.search_batch(["fox"], 3)[0]] == ["a red fox"]
-    assert line == "search: bm25 over the 2 passages of the benchmark files' own contexts"
+    assert line == "search: bm25 over the 2 passages of the files' own contexts"
     assert (config.search.engine_type, config.search.knowledge_base) == ("bm25", None)
 
 

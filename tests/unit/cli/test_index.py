@@ -114,14 +114,14 @@ def test_a_folder_of_texts_is_cut_into_passages(text: Path, capsys: pytest.Captu
     assert main(command) == 0
     assert KnowledgeBase.open(folder)[0].id == "manuals/care/oil.md#1"
     assert len(KnowledgeBase.open(folder)) == 1 + 3
-    assert main([*command, "--passage-words", "5"]) == 0
+    assert main([*command, "--passage-words", "7"]) == 0
     assert [passage.text for passage in KnowledgeBase.open(folder)][:2] == [
         "# Oiling\n\nOil it once a year.",
         "Use light oil.",
     ]
     capsys.readouterr()
     prepared = ["prepare-data", "--corpus", str(manuals), "--output-dir", str(text.parent / "out")]
-    assert main([*prepared, "--passage-words", "5"]) == 0
+    assert main([*prepared, "--passage-words", "7"]) == 0
     assert "knowledge_base: 2 passages from manuals" in capsys.readouterr().out
 
 

@@ -49,6 +49,7 @@ def config(tmp_path: Path) -> Config:
         (["reward.gamma_key=0"], None, "StePPO"),
         (["reward.step_scale=0"], None, "StePPO"),
         (["reward.step_scale=0", "reward.gamma_key=0"], None, "outcome-only PPO"),
+        (["reward.step_scale=0", "reward.search_key=false"], None, "outcome-only PPO"),
         (
             ["reward.information_gain=false", "reward.redundancy_penalty=false", "reward.gamma_key=0"],
             None,

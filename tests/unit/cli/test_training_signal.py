@@ -31,11 +31,14 @@ def test_what_cannot_be_rewarded_is_a_warning_unless_no_reward_asks_for_it(corpu
     assert counted == "1 questions: 0 with golden documents, 0 with reference queries"
     assert steps.startswith("warning: no question has golden_documents")
     assert keys.startswith("warning: no question has search_queries")
-    answers_alone = load_config(None, [corpus, "reward.step_scale=0", "reward.gamma_key=0"])
-    assert signal_lines(answers_alone, [BARE]) == [counted]
+    switched_off = ["reward.search_key=false", "reward.information_gain=false", "reward.redundancy_penalty=false"]
+    for answers_alone in (["reward.step_scale=0", "reward.gamma_key=0"], switched_off):
+        assert signal_lines(load_config(None, [corpus, *answers_alone]), [BARE]) == [counted]
 
 
 def test_a_corpus_without_any_of_the_golden_documents_is_a_warning(corpus: str) -> None:
     elsewhere = Question("c", "Who?", ("x",), WHOLE.sub_questions, (Passage("7", "Not there."), Passage("1", "Other.")))
     _, warning = signal_lines(load_config(None, [corpus]), [elsewhere])
-    assert warning.startswith("warning: none of their 2 golden documents is in the corpus")
+    assert warning.startswith("warning: the corpus has none of their 2 golden documents")
+    own = signal_lines(load_config(None, ["search.knowledge_base=gone"]), [elsewhere], own_engine=True)
+    assert own == ["1 questions: 1 with golden documents, 1 with reference queries"]
