@@ -88,9 +88,12 @@ class ChatServer:
             self.most_at_once = max(self.most_at_once, self._at_once)
             return self.faults.popleft() if self.faults else None
 
-    def _release(self, answered: bool) -> None:
+    def _let_go(self) -> None:
         with self._lock:
             self._at_once -= 1
+
+    def _release(self, answered: bool) -> None:
+        with self._lock:
             self.answered += answered
             dies = self.dies_after is not None and self.answered >= self.dies_after
             if dies:
@@ -105,6 +108,7 @@ class ChatServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 fault = server._admit(body)
+                self._is_under_way = True
                 try:
                     if self.path != "/v1/chat/completions":
                         self._send(404, {"error": {"message": f"no {self.path} here"}})
@@ -115,7 +119,13 @@ class ChatServer:
                     else:
                         self._misbehave(fault)
                 finally:
+                    self._end()
                     server._release(fault is None or fault.kind == "say")
+
+            def _end(self) -> None:
+                if self._is_under_way:
+                    self._is_under_way = False
+                    server._let_go()
 
             def _misbehave(self, fault: Fault) -> None:
                 time.sleep(fault.seconds)
@@ -134,6 +144,8 @@ class ChatServer:
                 self._write(status, raw, {"Content-Length": str(len(raw)), **headers})
 
             def _write(self, status: int, raw: bytes, headers: Mapping[str, str]) -> None:
+                # Whoever reads the reply may ask again at once.
+                self._end()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **headers}.items():
                     self.send_header(name, value)
