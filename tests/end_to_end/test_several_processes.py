@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from process_runs import read_metrics, run_in_processes, train_toy
+from process_runs import UNEVEN, assert_same_gradients, read_metrics, run_in_processes, train_toy
 from torch.distributed.tensor import DTensor
 from toy_run import toy_config, toy_policy, toy_trainer
 
@@ -26,27 +26,13 @@ from stepsearch.training.sharding import shard
 from stepsearch.training.sharing_runner import SharingRunner
 from stepsearch.types import Question
 
-# Five episodes, which two processes cannot share evenly, in minibatches of one, two and two: one has none of the first.
-# The KL counts in the loss: in the reward it is rounding at first, which Adam makes as large a step of as of anything.
-UNEVEN = {
-    "seed": 3,
-    "training.batch_size": 5,
-    "training.minibatch_size": 2,
-    "training.kl_mode": "loss",
-    "training.kl_coef": 0.1,
+FOUR_STEPS = {
+    **UNEVEN,
     "training.max_steps": 4,
     "logging.checkpoint_every": 2,
     "logging.keep_checkpoints": 4,
 }
-ONE_STEP = {**UNEVEN, "training.max_steps": 1, "training.value_warmup_steps": 0}
-TOLERANCE = 1e-5
-
-
-def assert_same_gradients(ours: list[list[float]], expected: list[list[float]]) -> None:
-    assert len(ours) == len(expected) > 0
-    for gradient, wanted in zip(map(torch.tensor, ours), map(torch.tensor, expected), strict=True):
-        assert gradient.shape == wanted.shape
-        assert float((gradient - wanted).norm()) <= TOLERANCE * float(wanted.norm())
+ONE_STEP = {**FOUR_STEPS, "training.max_steps": 1, "training.value_warmup_steps": 0}
 
 
 def assert_same_metrics(ours: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
@@ -68,7 +54,7 @@ def back_to_step(run: Path, step: int, copy: Path) -> Path:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[float]]]:
     """A run in one process, and its gradients."""
     folder = tmp_path_factory.mktemp("alone")
-    (gradients,) = run_in_processes(1, train_toy, folder, UNEVEN)
+    (gradients,) = run_in_processes(1, train_toy, folder, FOUR_STEPS)
     return folder, gradients
 
 
@@ -77,17 +63,17 @@ def test_two_processes_compute_what_one_does(
     tmp_path: Path, alone: tuple[Path, list[list[float]]], parallel: str
 ) -> None:
     folder, expected = alone
-    both = run_in_processes(2, train_toy, tmp_path / "both", {**UNEVEN, "training.parallel": parallel})
+    both = run_in_processes(2, train_toy, tmp_path / "both", {**FOUR_STEPS, "training.parallel": parallel})
     for gradients in both:
         assert_same_gradients(gradients, expected)
     whole_run = read_metrics(folder)
     assert_same_metrics(read_metrics(tmp_path / "both"), whole_run)
     # What one process has saved, two go on with, and the other way round.
     begun_alone = back_to_step(folder, 2, tmp_path / "begun alone")
-    run_in_processes(2, train_toy, begun_alone, {**UNEVEN, "training.parallel": parallel}, True)
+    run_in_processes(2, train_toy, begun_alone, {**FOUR_STEPS, "training.parallel": parallel}, True)
     assert_same_metrics(read_metrics(begun_alone), whole_run)
     begun_by_both = back_to_step(tmp_path / "both", 2, tmp_path / "begun by both")
-    run_in_processes(1, train_toy, begun_by_both, UNEVEN, True)
+    run_in_processes(1, train_toy, begun_by_both, FOUR_STEPS, True)
     assert_same_metrics(read_metrics(begun_by_both), whole_run)
 
 
@@ -179,7 +165,7 @@ def test_a_process_that_is_gone_is_missed() -> None:
 
 def train_and_interrupt_the_second(folder: Path) -> tuple[int, bool]:
     """Train; the second process gets a signal when it has taken two steps, and the first none."""
-    trainer = toy_trainer(folder, toy_config({**UNEVEN, "training.max_steps": 9, "logging.checkpoint_every": 9}))
+    trainer = toy_trainer(folder, toy_config({**FOUR_STEPS, "training.max_steps": 9, "logging.checkpoint_every": 9}))
 
     def interrupt(step: int, total: int, metrics: object) -> None:
         if step == 2:

@@ -10,8 +10,8 @@ from stepsearch.errors import ConfigError, DataError
 from stepsearch.types import Question
 
 _DEFAULT = ("musique",)
-# No dot: in the name of a predictions file one parts the dataset from the method.
 _ENDING = re.compile(r"\.(jsonl?|parquet|csv)(\.gz)?$")
+# No dot: in the name of a predictions file one parts the dataset from the method.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

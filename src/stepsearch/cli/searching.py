@@ -62,7 +62,7 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
     folder = named.expanduser()
     if not folder.is_dir():
         raise DataError(f"knowledge base {folder} is not there: name another folder, or make it with stepsearch index")
-    engine_type = settings.engine_type if "search.engine_type" in asked else "bm25"
+    engine_type = settings.engine_type if "search.engine_type" in asked else BM25
     return settings.model_copy(update={"knowledge_base": str(folder.resolve()), "engine_type": engine_type})
 
 

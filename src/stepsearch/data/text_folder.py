@@ -91,7 +91,7 @@ def _pieces(text: str, longest: int) -> Iterator[str]:
             yield from more
             heading = ""
     if heading:
-        yield heading
+        yield from _short_enough(heading, longest)
 
 
 def _set_apart(match: re.Match[str]) -> str:

@@ -78,7 +78,7 @@ def test_comments_of_code_are_no_headings(tmp_path: Path) -> None:
 def test_no_word_is_lost_and_no_passage_is_too_long() -> None:
     paragraphs = [" ".join(f"w{number}" for number in range(length)) for length in range(1, 250, 7)]
     headings = ["# A heading of six words here", "# Another one"]
-    many = "\n\n".join("# Nothing follows this" for _ in range(60))
+    many = "\n\n".join("# Nothing more comes after this" for _ in range(17))
     text = "\n\n".join([*(f"{headings[at % 2]}\n\n{words}" for at, words in enumerate(paragraphs)), many])
     passages = list(cut(text, 100))
     assert " ".join(passages).split() == text.split()
